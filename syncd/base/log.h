@@ -1,0 +1,27 @@
+/* One-line log messages to stderr (systemd's journal reads the "<N>" prefix when stderr is the
+ * journal). Only the syncd/ folder logs; libraries return errors instead. */
+#ifndef SYNCD_BASE_LOG_H
+#define SYNCD_BASE_LOG_H
+
+struct err;
+
+/* The numbers are syslog's (RFC 5424 section 6.2.1). */
+enum log_level {
+    LOG_LEVEL_ERROR = 3,
+    LOG_LEVEL_WARNING = 4,
+    LOG_LEVEL_NOTICE = 5,
+    LOG_LEVEL_INFO = 6,
+    LOG_LEVEL_DEBUG = 7
+};
+
+void log_set_level(enum log_level level); /* default: notice */
+void log_msg(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Prints an error as a person reads it: "object: message" and, on a second line, the hint. */
+void log_err(enum log_level level, const struct err *e);
+
+/* Called just before a line is printed, so that a progress display can clear itself; may be NULL.
+ */
+void log_set_before(void (*before)(void));
+
+#endif

@@ -1,0 +1,7 @@
+#include <stdio.h>
+
+int main(void)
+{
+    puts("syncd " SYNCD_VERSION);
+    return 0;
+}
