@@ -46,6 +46,12 @@ struct store_abilities {
  */
 typedef int store_list_fn(void *arg, const char *name, const struct store_stat *st, struct err *e);
 
+#define STORE_NAME_MAX 255                       /* bytes in one name */
+#define STORE_PATH_SIZE (2 * STORE_NAME_MAX + 2) /* a path and its NUL */
+
+/* One name of a path: 1 to 255 bytes without '/' and NUL, neither "." nor "..". */
+bool store_name_ok(const char *name, size_t len);
+
 struct store_ops {
     int (*list)(struct store *s, const char *dir, store_list_fn *fn, void *arg, struct err *e);
     int (*stat)(struct store *s, const char *path, struct store_stat *ret, struct err *e);
@@ -62,6 +68,8 @@ struct store_ops {
     int (*sync)(struct store_file *f, struct err *e);
     int (*sync_name)(struct store_file *f, const char *path, struct err *e);
     int (*close_file)(struct store_file *f, struct err *e);
+    int (*make_root)(struct store *s, struct err *e);
+    int (*enrol_key)(struct store *s, const char *line, struct err *e); /* NULL: not needed */
     void (*close)(struct store *s);
 };
 
