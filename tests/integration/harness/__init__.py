@@ -1,0 +1,2 @@
+"""What the integration tests, the fault tests and the benchmark stand on: real sshds, a leader, a
+network proxy, database writers and an oracle. Python's standard library only."""
