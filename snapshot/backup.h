@@ -1,0 +1,62 @@
+/* One run: a source becomes a snapshot on the workers that answer. DESIGN 4.
+ *
+ * The stores are connected and their listings read; the source's lock is held. What was a parent,
+ * an unchanged source, a cut run's packs, a list that is too long: plan.h. */
+#ifndef SYNCD_SNAPSHOT_BACKUP_H
+#define SYNCD_SNAPSHOT_BACKUP_H
+
+#include <stdatomic.h>
+
+#include "snapshot/pipeline.h"
+#include "snapshot/repository.h"
+
+struct conf_source;
+struct err;
+
+struct backup_params {
+    const struct repository *repository;
+    const struct conf_source *source;
+    const char *config_text; /* kept in the snapshot; may be NULL */
+    size_t config_len;
+    uint32_t epoch;
+    uint64_t min_sequence;       /* the catalog's: never used before */
+    const char *fingerprint_dir; /* of this source; exists */
+    size_t worker_count;         /* that answer */
+    struct {
+        struct store *store;
+        const int *cancel_fd;
+        const struct listing *listing;
+    } workers[PIPELINE_WORKERS_MAX];
+    bool (*is_ours)(void *arg, const struct part_ref *ref);
+    bool (*is_damaged)(void *arg, const struct store *s, const struct part_ref *ref);
+    void (*part_stored)(void *arg, size_t worker, const struct part_ref *ref, bool snapshot);
+    void (*read)(void *arg, uint64_t bytes);
+    void (*total)(void *arg, uint64_t bytes);
+    void (*sent)(void *arg, size_t worker, uint64_t bytes);
+    void (*notice)(void *arg, const char *text);
+    void *arg;
+    const atomic_bool *cancel;
+};
+
+struct backup_result {
+    struct part_ref snapshot;
+    bool unchanged; /* the parent still holds: nothing was shipped, its mtime moved forward */
+    bool complete;
+    bool consolidated; /* this run shipped pages again to keep the list of parts short */
+    int64_t as_of_us;
+    uint64_t size_bytes; /* of the entries' content */
+    uint64_t read_bytes, changed_bytes, sent_bytes;
+    size_t new_part_count;
+    struct {
+        bool stored;  /* under its final mark, with all that it needs */
+        bool as_pack; /* stored, but the worker lacks listed parts: sync brings the rest */
+        uint64_t sent_bytes;
+        struct err err;
+    } workers[PIPELINE_WORKERS_MAX];
+};
+
+/* 0 when at least one worker has the snapshot, by itself or as .pack. Else the error of the source
+ * or of the last worker; ret->workers is filled in any case. */
+int backup_run(const struct backup_params *p, struct backup_result *ret, struct err *e);
+
+#endif

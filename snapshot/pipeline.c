@@ -1,0 +1,519 @@
+/* Adding and compressing. See pipeline_internal.h for who owns what. */
+#include "snapshot/pipeline.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#include "snapshot/pipeline_internal.h"
+#include "syncd/base/clock.h"
+#include "syncd/base/io.h"
+#include "syncd/base/mem.h"
+#include "transport/store.h"
+
+#define QUEUE_BYTES (4u << 20)
+#define EFFORT_BYTES (4u << 20) /* so much of an increment is worth the high level */
+#define LEVEL_HIGH 12
+#define LEVEL_FULL 1
+#define WAIT_SLICE_US (100 * US_PER_MS)
+#define BLAME_LIMIT_US (10 * US_PER_S)
+/* A part's metadata stays within a few MiB by this, whatever compresses to nothing. */
+#define PART_ITEMS_TARGET 131072u
+
+static bool cancelled(const struct pipeline *p)
+{
+    return p->o.cancel && atomic_load(p->o.cancel);
+}
+
+/* ---- compressing ---- */
+
+/* Compresses outside the lock. The message that is made is the slot's until it is queued. */
+static int compress_slot(struct slot *s, ZSTD_CCtx *zstd, struct err *e)
+{
+    s->stored = message_new(MESSAGE_DATA, s->raw_bytes);
+    if (!s->stored)
+        return err_nomem(e);
+    size_t n = s->raw_bytes < 2 ? 0
+                                : ZSTD_compressCCtx(zstd, s->stored->data, s->raw_bytes - 1, s->raw,
+                                                    s->raw_bytes, s->level);
+    s->method = n == 0 || ZSTD_isError(n) ? BLOCK_PLAIN : BLOCK_ZSTD;
+    if (s->method == BLOCK_PLAIN) {
+        n = s->raw_bytes;
+        memcpy(s->stored->data, s->raw, n);
+    }
+    /* The rest of the room is given back, so that queue_bytes is what is really held. */
+    struct message *fitting = realloc(s->stored, sizeof *fitting + n);
+    if (fitting)
+        s->stored = fitting;
+    s->stored->n = n;
+    s->stored_bytes = (uint32_t)n;
+    digest_blake2b(s->stored->data, n, s->digest);
+    return 0;
+}
+
+static struct slot *next_ready(struct pipeline *p)
+{
+    struct slot *s = &p->slots[p->compress];
+    if (s->state != SLOT_READY)
+        return NULL;
+    s->state = SLOT_COMPRESSING;
+    p->compress = (p->compress + 1) % p->slot_count;
+    return s;
+}
+
+static void *compress_main(void *arg)
+{
+    struct pipeline *p = arg;
+    ZSTD_CCtx *zstd = ZSTD_createCCtx();
+    pthread_mutex_lock(&p->lock);
+    if (!zstd)
+        err_nomem(&p->fatal);
+    while (!p->stopping && zstd) {
+        struct slot *s = next_ready(p);
+        if (!s) {
+            pthread_cond_wait(&p->work, &p->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&p->lock);
+        struct err e = ERR_INIT;
+        int rc = compress_slot(s, zstd, &e);
+        pthread_mutex_lock(&p->lock);
+        if (rc)
+            p->fatal = e;
+        s->state = SLOT_DONE;
+        if (s->part.sequence == p->part.sequence)
+            p->part_estimate -= s->raw_bytes - s->stored_bytes;
+        assembler_run(p);
+    }
+    pthread_cond_broadcast(&p->progress);
+    pthread_mutex_unlock(&p->lock);
+    ZSTD_freeCCtx(zstd);
+    return NULL;
+}
+
+/* ---- waiting ---- */
+
+/* Ends the pipeline's patience with a worker that keeps idle others waiting. */
+static void blame_slow(struct pipeline *p, int64_t slice_us)
+{
+    bool other_idle = false;
+    for (size_t i = 0; i < p->o.worker_count; i++)
+        other_idle |= !p->senders[i].detached && !p->senders[i].next;
+    for (size_t i = 0; other_idle && i < p->o.worker_count; i++) {
+        struct sender *s = &p->senders[i];
+        if (s->detached || !s->next)
+            continue;
+        s->blame_us += slice_us;
+        if (s->blame_us <= BLAME_LIMIT_US || s->blame_us <= (clock_mono_us() - p->start_us) / 4)
+            continue;
+        struct err e = ERR_INIT;
+        err_set(&e, ERR_TIMEOUT, p->o.workers[i].store->name,
+                "%s is too slow: it made the other worker wait for more than 10 s; it is caught up "
+                "afterwards",
+                p->o.workers[i].store->name);
+        if (p->o.workers[i].cancel_fd)
+            eventfd_write(*p->o.workers[i].cancel_fd, 1);
+        sender_detach(s, &e);
+    }
+}
+
+static bool hold_is_over(const struct pipeline *p)
+{
+    if (!p->holding)
+        return false;
+    int64_t worked_us = clock_mono_us() - p->hold_start_us - p->hold_waited_us;
+    return p->hold_waited_us >= MAX(worked_us, p->hold_grace_us);
+}
+
+static int trouble(struct pipeline *p, struct err *e)
+{
+    if (cancelled(p))
+        return err_set(e, ERR_CANCELLED, NULL, "stopped; what was shipped is used by the next run");
+    if (p->fatal.code) {
+        *e = p->fatal;
+        return e->code;
+    }
+    if (pipeline_attached(p) == 0) {
+        *e = p->senders[p->o.worker_count - 1].result.err;
+        return e->code;
+    }
+    return 0;
+}
+
+/* Waits one slice for progress, with the lock held, and books the time. */
+static void wait_slice(struct pipeline *p)
+{
+    int64_t before_us = clock_mono_us();
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += WAIT_SLICE_US * 1000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(&p->progress, &p->lock, &until);
+    int64_t waited_us = clock_mono_us() - before_us;
+    p->hold_waited_us += waited_us;
+    blame_slow(p, waited_us);
+}
+
+/* ---- adding ---- */
+
+static void begin_part(struct pipeline *p)
+{
+    p->part_open = true;
+    p->part = (struct part_header){
+        .epoch = p->o.epoch, .sequence = p->next_sequence++, .time_us = clock_now_us()};
+    memcpy(p->part.repository, p->o.repository, REPO_ID_SIZE);
+    memcpy(p->part.source, p->o.source, sizeof p->part.source);
+    p->part_items = p->part_chunks = 0;
+    p->part_estimate = PART_HEADER_SIZE;
+}
+
+/* Hands the slot in the making to the compressors; with the lock held. */
+static void submit(struct pipeline *p)
+{
+    struct slot *s = &p->slots[p->fill];
+    p->part_estimate += s->raw_bytes;
+    p->part_items += s->count;
+    s->ends_part =
+        p->part_estimate + PART_BLOCK_MAX > PART_TARGET_BYTES || p->part_items >= PART_ITEMS_TARGET;
+    if (s->ends_part)
+        p->part_open = false;
+    s->state = SLOT_READY;
+    p->fill = (p->fill + 1) % p->slot_count;
+    pthread_cond_signal(&p->work);
+}
+
+/* True when nothing more of this kind fits into the slot in the making. */
+static bool slot_is_full(const struct slot *s, enum block_kind kind, uint64_t image, size_t n)
+{
+    return s->state == SLOT_FILLING &&
+           (s->raw_bytes + n > PART_BLOCK_MAX || s->kind != kind ||
+            (kind == BLOCK_PAGES && s->image != image) || s->count >= PART_BLOCK_MAX / 64);
+}
+
+static void open_slot(struct pipeline *p, struct slot *s, enum block_kind kind)
+{
+    if (!p->part_open)
+        begin_part(p);
+    s->state = SLOT_FILLING;
+    s->part = p->part;
+    s->kind = (uint8_t)kind;
+    s->count = s->raw_bytes = 0;
+    s->last_page = 0;
+    s->level = p->high_effort && p->changed_bytes < EFFORT_BYTES ? LEVEL_HIGH : LEVEL_FULL;
+    buf_reset(&s->numbers);
+    buf_reset(&s->fingerprints);
+}
+
+/* The slot that n more bytes go into; waits for one. */
+static int slot_for(struct pipeline *p, enum block_kind kind, uint64_t image, size_t n,
+                    struct slot **ret, struct err *e)
+{
+    pthread_mutex_lock(&p->lock);
+    struct slot *s = &p->slots[p->fill];
+    int rc = trouble(p, e);
+    /* In a hold that is over, the full slot must not be handed on: it would wait all the same. */
+    if (rc == 0 && slot_is_full(s, kind, image, n)) {
+        submit(p);
+        s = &p->slots[p->fill];
+    }
+    while (rc == 0 && s->state != SLOT_FREE && s->state != SLOT_FILLING) {
+        if (hold_is_over(p))
+            rc = err_set(e, ERR_BUSY, NULL, "the workers are slower than the source");
+        else
+            wait_slice(p);
+        if (rc == 0)
+            rc = trouble(p, e);
+    }
+    if (rc == 0 && s->state == SLOT_FREE)
+        open_slot(p, s, kind);
+    pthread_mutex_unlock(&p->lock);
+    *ret = s;
+    return rc;
+}
+
+static int append(struct pipeline *p, struct slot *s, const void *data, size_t n, struct err *e)
+{
+    if (s->numbers.bad || s->fingerprints.bad)
+        return err_nomem(e);
+    memcpy(s->raw + s->raw_bytes, data, n);
+    s->raw_bytes += (uint32_t)n;
+    s->count++;
+    p->changed_bytes += n;
+    return 0;
+}
+
+int pipeline_page(struct pipeline *p, uint64_t image, uint8_t page_shift, uint64_t page,
+                  uint64_t fingerprint, const void *data, struct err *e)
+{
+    struct slot *s;
+    size_t n = (size_t)1 << page_shift;
+    int rc = slot_for(p, BLOCK_PAGES, image, n, &s, e);
+    if (rc)
+        return rc;
+    s->image = image;
+    s->page_shift = page_shift;
+    if (s->count == 0)
+        buf_put_varint(&s->numbers, page);
+    else
+        buf_put_zigzag(&s->numbers, (int64_t)(page - s->last_page));
+    s->last_page = page;
+    buf_put_u64(&s->fingerprints, fingerprint);
+    return append(p, s, data, n, e);
+}
+
+int pipeline_chunk(struct pipeline *p, const uint8_t id[static CHUNK_ID_SIZE], const void *data,
+                   size_t n, struct part_run *ret_at, struct err *e)
+{
+    struct slot *s;
+    int rc = slot_for(p, BLOCK_CHUNKS, 0, n, &s, e);
+    if (rc)
+        return rc;
+    buf_put(&s->numbers, id, CHUNK_ID_SIZE);
+    buf_put_varint(&s->numbers, n);
+    *ret_at = (struct part_run){.epoch = s->part.epoch,
+                                .sequence = s->part.sequence,
+                                .first_chunk = p->part_chunks++,
+                                .count = 1};
+    return append(p, s, data, n, e);
+}
+
+void pipeline_hold(struct pipeline *p, int64_t grace_us)
+{
+    p->holding = true;
+    p->hold_start_us = clock_mono_us();
+    p->hold_waited_us = 0;
+    p->hold_grace_us = grace_us;
+}
+
+void pipeline_let_go(struct pipeline *p)
+{
+    p->holding = false;
+}
+
+void pipeline_effort(struct pipeline *p, bool high)
+{
+    p->high_effort = high;
+}
+
+uint64_t pipeline_changed_bytes(const struct pipeline *p)
+{
+    return p->changed_bytes;
+}
+
+static int wait_idle(struct pipeline *p, struct err *e)
+{
+    int rc;
+    while ((rc = trouble(p, e)) == 0 && !pipeline_idle(p))
+        wait_slice(p);
+    return rc;
+}
+
+int pipeline_drain(struct pipeline *p, struct err *e)
+{
+    pthread_mutex_lock(&p->lock);
+    int rc = wait_idle(p, e);
+    pthread_mutex_unlock(&p->lock);
+    return rc;
+}
+
+/* ---- beginning and end ---- */
+
+static void free_messages(struct pipeline *p)
+{
+    for (size_t i = 0; i < p->o.worker_count; i++) {
+        struct err e = ERR_INIT;
+        err_set(&e, ERR_CANCELLED, NULL, "stopped");
+        struct err before = p->senders[i].result.err;
+        sender_detach(&p->senders[i], &e);
+        p->senders[i].result.err = before;
+    }
+}
+
+/* Ends the threads: at once, or the senders after what is queued. */
+static void stop_threads(struct pipeline *p, bool at_once)
+{
+    pthread_mutex_lock(&p->lock);
+    p->closing = true;
+    p->stopping = at_once;
+    pthread_cond_broadcast(&p->work);
+    pthread_cond_broadcast(&p->messages);
+    pthread_mutex_unlock(&p->lock);
+    for (size_t i = 0; i < p->o.worker_count; i++)
+        if (p->senders[i].started)
+            pthread_join(p->senders[i].thread, NULL);
+    pthread_mutex_lock(&p->lock);
+    p->stopping = true;
+    pthread_cond_broadcast(&p->work);
+    pthread_mutex_unlock(&p->lock);
+    for (unsigned i = 0; i < p->threads_started; i++)
+        pthread_join(p->threads[i], NULL);
+}
+
+static void destroy(struct pipeline *p)
+{
+    free_messages(p);
+    for (size_t i = 0; i < p->slot_count; i++) {
+        free(p->slots[i].raw);
+        free(p->slots[i].stored);
+        buf_free(&p->slots[i].numbers);
+        buf_free(&p->slots[i].fingerprints);
+    }
+    buf_free(&p->out_meta);
+    free(p->parts);
+    pthread_cond_destroy(&p->work);
+    pthread_cond_destroy(&p->progress);
+    pthread_cond_destroy(&p->messages);
+    pthread_mutex_destroy(&p->lock);
+    free(p);
+}
+
+static int start_threads(struct pipeline *p, struct err *e)
+{
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < p->thread_count; i++, p->threads_started++)
+        if ((rc = pthread_create(&p->threads[i], NULL, compress_main, p)))
+            break;
+    for (size_t i = 0; rc == 0 && i < p->o.worker_count; i++) {
+        p->senders[i].p = p;
+        p->senders[i].index = i;
+        rc = pthread_create(&p->senders[i].thread, NULL, sender_main, &p->senders[i]);
+        p->senders[i].started = rc == 0;
+    }
+    return rc ? err_sys(e, rc, NULL, "cannot start a thread") : 0;
+}
+
+static int make_slots(struct pipeline *p, struct err *e)
+{
+    for (size_t i = 0; i < p->slot_count; i++) {
+        p->slots[i].raw = malloc(PART_BLOCK_MAX);
+        if (!p->slots[i].raw)
+            return err_nomem(e);
+    }
+    return 0;
+}
+
+int pipeline_start(const struct pipeline_options *o, struct pipeline **ret, struct err *e)
+{
+    struct pipeline *p = mem_alloc(1, sizeof *p);
+    if (!p)
+        return err_nomem(e);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    pthread_condattr_t monotonic;
+    p->o = *o;
+    p->o.queue_bytes = o->queue_bytes ? o->queue_bytes : QUEUE_BYTES;
+    p->thread_count = o->threads ? o->threads : (unsigned)MAX(cores, 1L);
+    p->thread_count = MIN(p->thread_count, (unsigned)THREADS_MAX);
+    p->slot_count = 2 * (size_t)p->thread_count + 1;
+    p->next_sequence = o->next_sequence;
+    p->high_effort = true;
+    p->start_us = clock_mono_us();
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->work, NULL);
+    pthread_cond_init(&p->progress, &monotonic);
+    pthread_cond_init(&p->messages, NULL);
+    pthread_condattr_destroy(&monotonic);
+    int rc = make_slots(p, e);
+    if (rc == 0)
+        rc = start_threads(p, e);
+    if (rc) {
+        pipeline_abort(p, NULL);
+        return rc;
+    }
+    *ret = p;
+    return 0;
+}
+
+static void collect(struct pipeline *p, struct pipeline_result *ret)
+{
+    ret->changed_bytes = p->changed_bytes;
+    ret->stored_bytes = p->stored_bytes;
+    for (size_t i = 0; i < p->o.worker_count; i++)
+        ret->workers[i] = p->senders[i].result;
+}
+
+/* The snapshot's own list: the parts given and then those of this run. */
+static int full_section(struct pipeline *p, const struct snapshot_section *given,
+                        struct snapshot_section *ret, struct err *e)
+{
+    *ret = *given;
+    ret->listed_count = given->listed_count + p->part_count;
+    ret->listed = mem_alloc(ret->listed_count, sizeof *ret->listed);
+    if (!ret->listed)
+        return err_nomem(e);
+    if (given->listed_count)
+        memcpy(ret->listed, given->listed, given->listed_count * sizeof *ret->listed);
+    if (p->part_count)
+        memcpy(ret->listed + given->listed_count, p->parts, p->part_count * sizeof *ret->listed);
+    return 0;
+}
+
+/* Compresses what is left and waits until all of it is with the assembler. */
+static int flush(struct pipeline *p, struct err *e)
+{
+    int rc = trouble(p, e);
+    if (rc == 0 && p->slots[p->fill].state == SLOT_FILLING)
+        submit(p);
+    return rc ? rc : wait_idle(p, e);
+}
+
+static int close_snapshot(struct pipeline *p, const struct snapshot_section *given, struct err *e)
+{
+    struct snapshot_section section;
+    pthread_mutex_lock(&p->lock);
+    int rc = flush(p, e);
+    if (rc == 0)
+        rc = full_section(p, given, &section, e);
+    if (rc == 0) {
+        if (!p->out_open) {
+            begin_part(p);
+            rc = assembler_begin_part(p, &p->part, e);
+        }
+        if (rc == 0)
+            rc = assembler_close_part(p, &section, e);
+        free(section.listed);
+    }
+    if (rc == 0)
+        rc = wait_idle(p, e);
+    pthread_mutex_unlock(&p->lock);
+    return rc;
+}
+
+int pipeline_finish(struct pipeline *p, const struct snapshot_section *section,
+                    struct pipeline_result *ret, struct err *e)
+{
+    *ret = (struct pipeline_result){0};
+    pipeline_let_go(p);
+    int rc = close_snapshot(p, section, e);
+    if (rc) {
+        pipeline_abort(p, ret);
+        return rc;
+    }
+    stop_threads(p, false);
+    collect(p, ret);
+    ret->snapshot = p->parts[p->part_count - 1];
+    ret->part_count = p->part_count;
+    ret->parts = TAKE_PTR(p->parts);
+    destroy(p);
+    for (size_t i = 0; i < PIPELINE_WORKERS_MAX; i++)
+        if (ret->workers[i].stored)
+            return 0;
+    return err_set(e, ERR_INTERNAL, NULL, "the snapshot was stored nowhere");
+}
+
+void pipeline_abort(struct pipeline *p, struct pipeline_result *ret)
+{
+    if (!p)
+        return;
+    stop_threads(p, true);
+    if (ret)
+        collect(p, ret);
+    destroy(p);
+}

@@ -1,0 +1,78 @@
+/* What a run builds on: its parent, the parts that its snapshot will list, and the fingerprints
+ * that follow from them. DESIGN 4 to 6.
+ *
+ * One mechanism serves the ordinary increment, a list that has grown too long, a part that is
+ * missing or rotten, and packs left by a cut run: choose the list, then the fingerprints are those
+ * of the newest listed part that holds each page. What is in no listed part is shipped again. */
+#ifndef SYNCD_SNAPSHOT_PLAN_H
+#define SYNCD_SNAPSHOT_PLAN_H
+
+#include "snapshot/entry.h"
+#include "snapshot/fingerprints.h"
+#include "snapshot/pool.h"
+
+struct err;
+
+#define PLAN_LISTED_MAX 128
+#define PLAN_DROP 64
+#define PLAN_IMAGES_MAX 4096
+
+struct plan_options {
+    struct pool *pool;
+    const char *fingerprint_dir;
+    /* Whether this leader itself published the part (the catalog knows); what only a worker says of
+     * itself is not built on. */
+    bool (*is_ours)(void *arg, const struct part_ref *ref);
+    /* Whether this worker's copy is known to be damaged; may be NULL. */
+    bool (*is_damaged)(void *arg, const struct store *s, const struct part_ref *ref);
+    void *arg;
+};
+
+struct plan_image {
+    uint64_t id, page_count;
+    struct fingerprints *table;
+    bool known;
+};
+
+struct plan {
+    struct plan_options o;
+    bool has_parent;
+    struct snapshot parent;
+    size_t entry_count, entry_cap;
+    struct entry *entries; /* the parent's */
+    size_t listed_count;
+    struct part_ref *listed; /* what the new snapshot will list before the parts of its own run */
+    bool as_parent;          /* exactly the parent's parts: its kept fingerprints hold */
+    bool consolidates;       /* left parts off to keep the list short */
+    uint64_t next_sequence;
+    size_t image_count, image_cap;
+    struct plan_image *images;
+};
+
+/* Chooses parent and list, reads the parent's entries. `epoch` is the ruling one; next_sequence is
+ * at least min_sequence. A worker without any snapshot is no error: has_parent is false then. */
+int plan_make(const struct plan_options *o, uint32_t epoch, uint64_t min_sequence, struct plan *ret,
+              struct err *e);
+/* Before pages are shipped: shortens a list that has grown too long, and makes the tables of the
+ * parent's images. A listed part that turns out to be unreadable is left off. */
+int plan_prepare(struct plan *p, struct err *e);
+
+void plan_free(struct plan *p); /* drops tables that were not kept */
+
+/* The parent's entry at this path, or NULL. */
+const struct entry *plan_entry(const struct plan *p, const char *path);
+
+/* The table of an image, for source_run.open_table. */
+int plan_table(struct plan *p, uint64_t image, struct fingerprints **ret, bool *ret_known,
+               struct err *e);
+
+/* plan_consolidate.c: when one part more would be too many, leaves off the PLAN_DROP listed parts
+ * with the fewest pages still in use. ERR_DAMAGED: *ret_bad is the part that cannot be read. */
+int plan_consolidate(struct plan *p, size_t *ret_bad, struct err *e);
+
+/* After the snapshot is stored: the tables are kept as those of its images. Failure costs time in
+ * the next run, nothing else. */
+int plan_keep_tables(struct plan *p, const struct part_ref *snapshot,
+                     const struct entry_image *images, size_t count, struct err *e);
+
+#endif

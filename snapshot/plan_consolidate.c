@@ -1,0 +1,153 @@
+/* Keeping the list of parts short (DESIGN 5: a list of parts, newest wins). */
+#include <string.h>
+
+#include "snapshot/plan.h"
+#include "syncd/base/err.h"
+#include "syncd/base/mem.h"
+
+/* One bit a page of each of the parent's images: a newer listed part has it. */
+struct claimed {
+    uint64_t image, page_count;
+    uint8_t *bits;
+};
+
+struct counting {
+    size_t image_count;
+    struct claimed *images;
+    size_t part_count;
+    struct live {
+        size_t index;   /* in the list */
+        uint64_t pages; /* still in use */
+        bool pinned;    /* holds content that entries refer to */
+    } * parts;
+};
+
+static void counting_free(struct counting *c)
+{
+    for (size_t i = 0; i < c->image_count; i++)
+        free(c->images[i].bits);
+    free(c->images);
+    free(c->parts);
+}
+
+static int counting_begin(const struct plan *p, struct counting *c, struct err *e)
+{
+    c->images = mem_alloc(p->entry_count, sizeof *c->images);
+    c->parts = mem_alloc(p->listed_count, sizeof *c->parts);
+    if (!c->images || !c->parts)
+        return err_nomem(e);
+    c->part_count = p->listed_count;
+    for (size_t i = 0; i < p->entry_count; i++) {
+        const struct entry_image *m = &p->entries[i].image;
+        struct claimed *to = &c->images[c->image_count];
+        if (p->entries[i].type != ENTRY_IMAGE)
+            continue;
+        *to = (struct claimed){.image = m->id, .page_count = m->page_count};
+        to->bits = mem_alloc((size_t)(m->page_count / 8 + 1), 1);
+        if (!to->bits)
+            return err_nomem(e);
+        c->image_count++;
+    }
+    return 0;
+}
+
+static struct claimed *find_claimed(struct counting *c, uint64_t image)
+{
+    for (size_t i = 0; i < c->image_count; i++)
+        if (c->images[i].image == image)
+            return &c->images[i];
+    return NULL;
+}
+
+static uint64_t count_block(struct claimed *m, const struct part_block *b)
+{
+    uint64_t live = 0;
+    struct block_walk w = block_walk_begin(b);
+    while (block_walk_next(&w)) {
+        if (w.page >= m->page_count || m->bits[w.page / 8] & (1u << (w.page % 8)))
+            continue;
+        m->bits[w.page / 8] |= (uint8_t)(1u << (w.page % 8));
+        live++;
+    }
+    return live;
+}
+
+static bool has_runs_in(const struct plan *p, const struct part_ref *ref)
+{
+    for (size_t i = 0; i < p->entry_count; i++)
+        for (size_t k = 0; k < p->entries[i].run_count; k++)
+            if (p->entries[i].runs[k].epoch == ref->epoch &&
+                p->entries[i].runs[k].sequence == ref->sequence)
+                return true;
+    return false;
+}
+
+/* Newest first, so that the first part that has a page is the one that it is in use from. */
+static int count_live(struct plan *p, struct counting *c, size_t *ret_bad, struct err *e)
+{
+    for (size_t i = p->listed_count; i > 0; i--) {
+        const struct part_file *f;
+        *ret_bad = i - 1;
+        int rc = pool_part(p->o.pool, &p->listed[i - 1], &f, e);
+        if (rc)
+            return rc;
+        struct live *live = &c->parts[i - 1];
+        live->index = i - 1;
+        live->pinned = has_runs_in(p, &p->listed[i - 1]);
+        for (size_t k = 0; k < f->meta->block_count; k++) {
+            const struct part_block *b = &f->meta->blocks[k];
+            struct claimed *m = b->kind == BLOCK_PAGES ? find_claimed(c, b->image) : NULL;
+            if (m)
+                live->pages += count_block(m, b);
+        }
+    }
+    return 0;
+}
+
+static int fewest_first(const void *x, const void *y)
+{
+    const struct live *a = x, *b = y;
+    if (a->pinned != b->pinned)
+        return a->pinned ? 1 : -1;
+    if (a->pages != b->pages)
+        return a->pages < b->pages ? -1 : 1;
+    return a->index < b->index ? -1 : 1;
+}
+
+static void leave_off(struct plan *p, struct counting *c)
+{
+    size_t kept = 0;
+    qsort(c->parts, c->part_count, sizeof *c->parts, fewest_first);
+    for (size_t i = 0; i < MIN(c->part_count, (size_t)PLAN_DROP) && !c->parts[i].pinned; i++)
+        memset(&p->listed[c->parts[i].index], 0, sizeof *p->listed);
+    for (size_t i = 0; i < p->listed_count; i++)
+        if (p->listed[i].size_bytes)
+            p->listed[kept++] = p->listed[i];
+    p->listed_count = kept;
+    p->as_parent = false;
+    p->consolidates = true;
+}
+
+/* 128, or 64 plus twice the parts that a full pass fills if that is more. */
+static size_t longest_list(const struct plan *p)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < p->listed_count; i++)
+        bytes += p->listed[i].size_bytes;
+    size_t full = (size_t)(bytes / PART_TARGET_BYTES) + 1;
+    return MAX((size_t)PLAN_LISTED_MAX, PLAN_DROP + 2 * full);
+}
+
+int plan_consolidate(struct plan *p, size_t *ret_bad, struct err *e)
+{
+    if (p->listed_count + 1 <= longest_list(p))
+        return 0;
+    struct counting c = {0};
+    int rc = counting_begin(p, &c, e);
+    if (rc == 0)
+        rc = count_live(p, &c, ret_bad, e);
+    if (rc == 0)
+        leave_off(p, &c);
+    counting_free(&c);
+    return rc;
+}
