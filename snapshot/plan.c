@@ -255,8 +255,8 @@ int plan_table(struct plan *p, uint64_t image, struct fingerprints **ret, bool *
     int rc = m ? 0 : add_image(p, image, &m, &kept, e);
     if (rc)
         return rc;
-    *ret = find_image(p, image)->table;
-    *ret_known = find_image(p, image)->known;
+    *ret = m->table;
+    *ret_known = m->known;
     return 0;
 }
 
