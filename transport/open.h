@@ -45,9 +45,11 @@ struct host_key {
 };
 int store_host_key(const struct url *url, int timeout_s, struct host_key *ret, struct err *e);
 
-/* Adds one line to ~/.ssh/authorized_keys on the worker over SFTP (folder 0700, file 0600 made when
- * missing; the old file is replaced by a new one and kept when anything fails); a line with the
- * same key is left as it is. `line` has no newline. ERR_UNSUPPORTED for a local store. */
+/* Adds one line to ~/.ssh/authorized_keys on the worker over SFTP (folder 0700 and file 0600 are
+ * made when missing). The line goes to the end of the file as it is, and is taken back when it does
+ * not get there whole: replacing the file takes two renames, and a cut between them would lock its
+ * owner out. A file that has the same key already is left as it is. `line` has no newline.
+ * ERR_UNSUPPORTED for a local store. */
 int store_enrol_key(struct store *s, const char *line, struct err *e);
 
 #endif

@@ -80,6 +80,11 @@ int store_space(struct store *s, struct store_space *ret, struct err *e)
     return s->ops->space(s, ret, e);
 }
 
+int store_probe(struct store *s, struct err *e)
+{
+    return s->ops->probe ? s->ops->probe(s, e) : 0;
+}
+
 int store_create(struct store *s, const char *path, struct store_file **ret, struct err *e)
 {
     int rc = check_path(s, path, false, e);
