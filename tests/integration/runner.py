@@ -127,7 +127,8 @@ def main():
     signal.signal(signal.SIGALRM, on_alarm)
     result = Lines()
     unittest.TestSuite(tests).run(result)
-    failed = len({t.id() for t, _ in result.errors + result.failures})
+    # A failed subtest counts as its test.
+    failed = len({getattr(t, "test_case", t).id() for t, _ in result.errors + result.failures})
     skipped = len(result.skipped)
     passed = max(0, result.testsRun - failed - skipped)
     if a.counts:

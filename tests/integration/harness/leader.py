@@ -2,13 +2,16 @@
 
 import os
 import select
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
 
 from . import contract, processes
 from .sshd import keygen
 
+SAMPLE_S = 0.005
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__)))))
 
@@ -18,11 +21,13 @@ def program():
 
 
 class Result:
-    def __init__(self, argv, exit_code, stdout, stderr, duration_s, usage):
+    """peak_kb is VmHWM; written_bytes what the process had written to disks (both 0: not known)."""
+
+    def __init__(self, argv, exit_code, stdout="", stderr="", duration_s=0.0, peak_kb=0,
+                 written_bytes=0):
         self.argv, self.exit, self.stdout, self.stderr = argv, exit_code, stdout, stderr
         self.duration_s = duration_s
-        self.peak_kb = usage.ru_maxrss
-        self.usage = usage
+        self.peak_kb, self.written_bytes = peak_kb, written_bytes
         self.json = None
 
     def __str__(self):
@@ -42,6 +47,7 @@ class Run:
         self.pid = self.process.pid
         self._out = {}
         self._readers = []
+        self._peak_kb = 0
         for name in ("stdout", "stderr"):
             reader = threading.Thread(target=self._drain, args=(name,), daemon=True)
             reader.start()
@@ -58,13 +64,31 @@ class Run:
 
     def _ended_within(self, timeout_s):
         """Without reaping it: wait() wants its resource usage."""
+        deadline = time.monotonic() + timeout_s
         handle = os.pidfd_open(self.pid)
         try:
             poll = select.poll()
             poll.register(handle, select.POLLIN)
-            return bool(poll.poll(timeout_s * 1000))
+            while True:
+                self._look()
+                left = deadline - time.monotonic()
+                if poll.poll(max(0, min(left, SAMPLE_S) * 1000)):
+                    return True
+                if left <= 0:
+                    return False
         finally:
             os.close(handle)
+
+    def _look(self):
+        """The peak of memory so far. What wait4() says would be no good: it counts what this
+        process held between fork and exec."""
+        try:
+            with open(f"/proc/{self.pid}/status", encoding="ascii", errors="replace") as f:
+                text = f.read()
+            if "VmHWM:" in text:
+                self._peak_kb = int(text.partition("VmHWM:")[2].split()[0])
+        except OSError:
+            pass
 
     def wait(self, timeout_s=120):
         if not self._ended_within(timeout_s):
@@ -79,7 +103,8 @@ class Run:
         self._join()
         return Result(self.argv, self.process.returncode,
                       self._out.get("stdout", b"").decode(errors="replace"),
-                      self._out.get("stderr", b"").decode(errors="replace"), duration, usage)
+                      self._out.get("stderr", b"").decode(errors="replace"), duration,
+                      self._peak_kb, usage.ru_oublock * 512)
 
     def _join(self):
         for reader in self._readers:
@@ -142,7 +167,8 @@ class Leader:
         self.runs = []
         os.makedirs(self.folder, mode=0o700)
         os.mkdir(self.state_dir, mode=0o700)
-        os.mkdir(os.path.join(self.folder, "run"), mode=0o700)
+        # In memory, as /run is.
+        self.run_dir = tempfile.mkdtemp(prefix="syncd-run-", dir="/dev/shm")
         keygen(self.key)
         self.write_conf()
 
@@ -167,7 +193,7 @@ class Leader:
         env = {k: v for k, v in os.environ.items()
                if k not in ("SYNCD_CONFIG", "SSH_AUTH_SOCK", "SUDO_USER")}
         # The fingerprints live under /run/syncd; leaders of different tests must not share them.
-        env["RUNTIME_DIRECTORY"] = os.path.join(self.folder, "run")
+        env["RUNTIME_DIRECTORY"] = self.run_dir
         env["HOME"] = self.folder
         env.update(extra or {})
         return env
@@ -214,6 +240,7 @@ class Leader:
         for run in self.runs:
             if run.process.returncode is None:
                 run.kill()
+        shutil.rmtree(self.run_dir, ignore_errors=True)
 
 
 def check_exit(result, expect):

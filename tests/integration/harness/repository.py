@@ -1,0 +1,55 @@
+"""A worker's repository folder, looked at from the worker's side."""
+
+import dataclasses
+import os
+import re
+
+STEM = re.compile(r"(\d{4,})-(\d{8,})-(\d{8}T\d{6}Z)-([0-9a-f]{64})\.(snap|pack|del|bad)\Z")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    path: str
+    name: str
+    order: tuple
+    id: str
+    mark: str
+    size: int
+    inode: int
+    mtime: float
+
+
+def parts(root, source="db", *marks):
+    """All parts of a source, oldest first; AssertionError when a name is none of a part."""
+    folder = os.path.join(root, source)
+    found = []
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        match = STEM.match(name)
+        if not match:
+            raise AssertionError(f"{folder} holds {name}, which is no part's name")
+        path = os.path.join(folder, name)
+        try:
+            st = os.stat(path)
+        except FileNotFoundError:
+            continue  # renamed since the listing
+        if not marks or match[5] in marks:
+            found.append(Part(path, name, (int(match[1]), int(match[2])), match[4], match[5],
+                              st.st_size, st.st_ino, st.st_mtime))
+    return sorted(found, key=lambda p: p.order)
+
+
+def of(sshd, folder="leader"):
+    return os.path.join(sshd.root, folder)
+
+
+def damage(part, rng, at=None):
+    """Flips one bit; by default in the middle of the file."""
+    with open(part.path, "r+b") as f:
+        f.seek(part.size // 2 if at is None else at)
+        byte = f.read(1)[0]
+        f.seek(-1, os.SEEK_CUR)
+        f.write(bytes([byte ^ 1 << rng.randrange(8)]))
+
+
+def truncate(part, size):
+    os.truncate(part.path, size)
