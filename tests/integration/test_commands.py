@@ -57,7 +57,8 @@ class TestUsage(Case):
         good = open(self.house.conf, encoding="utf-8").read()
         lines = good.count("\n")
         for extra, word in (('sourze "x" { }', "source"), ('state_dir = "/elsewhere"', "state_dir"),
-                            ('source "db" { path = "/x" }', "db"), ("log_level = debug", "log_level"),
+                            ('source "db" { path = "/x" }', "db"),
+                            ("log_level = debug", "log_level"),
                             ('source "Bad Name" { path = "/x" }', "Bad Name"),
                             ('worker "w2" { url = "ftp://x/y" }', "ftp"),
                             ('source "y" { path = "/x" every = "5 parsecs" }', "parsecs")):
@@ -144,7 +145,8 @@ class TestRestore(Case):
         after = os.stat(target + self.db)
         self.assertEqual((before.st_ino, before.st_mtime_ns), (after.st_ino, after.st_mtime_ns))
         self.assertTrue(again.json["files"])
-        self.house.run("restore", "db", "--snapshot", self.taken[0][0], "--target", target, expect=1)
+        self.house.run("restore", "db", "--snapshot", self.taken[0][0], "--target", target,
+                       expect=1)
         self.assertEqual(bank.examine(target + self.db).seq, self.taken[-1][1])
         names = [n for _, _, files in os.walk(target) for n in files]
         self.assertEqual(names, [os.path.basename(self.db)], "something was left in the target")
@@ -192,7 +194,8 @@ class TestRestore(Case):
         damaged = [d for w in result.json["workers"] for d in w["damaged"]]
         self.assertEqual(len(damaged), 2, damaged)
         target = self.path("target")
-        self.house.run("restore", "db", "--snapshot", self.taken[0][0], "--target", target, expect=1)
+        self.house.run("restore", "db", "--snapshot", self.taken[0][0], "--target", target,
+                       expect=1)
         self.assertFalse(os.path.exists(target + self.db))
 
     def test_verify_without_reading_sees_sizes_and_absence(self):

@@ -110,9 +110,10 @@ class TestWorkerTools(Case):
         self.assertGreater(took, 1.7)
         self.assertLess(took, 4)
         proxy.rate_bytes, proxy.cut_after = 0, proxy.bytes_up + 500_000
-        self.assertNotEqual(self.sftp(sshd, proxy.port, leader.key, f"put {payload} b\n").returncode, 0)
+        put = f"put {payload} b\n"
+        self.assertNotEqual(self.sftp(sshd, proxy.port, leader.key, put).returncode, 0)
         proxy.restore()
-        self.assertEqual(self.sftp(sshd, proxy.port, leader.key, f"put {payload} b\n").returncode, 0)
+        self.assertEqual(self.sftp(sshd, proxy.port, leader.key, put).returncode, 0)
         sshd.kill()
         self.assertNotEqual(self.sftp(sshd, proxy.port, leader.key, "ls\n").returncode, 0)
         sshd.start()
@@ -129,7 +130,8 @@ class TestContract(unittest.TestCase):
         def check(text, code=0):
             contract.check_json("snapshots", Result(["syncd"], code, text))
         check(good)
-        for bad in (good + "{}", good.replace('"errors":[],', ""), good.replace('"proven_at":null,', ""),
+        for bad in (good + "{}", good.replace('"errors":[],', ""),
+                    good.replace('"proven_at":null,', ""),
                     good.replace("00Z", "00+00:00"), good.replace('"exit":0', '"exit":1'), ""):
             with self.subTest(bad), self.assertRaises(AssertionError):
                 check(bad)

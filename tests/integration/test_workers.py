@@ -1,5 +1,5 @@
-"""Two workers at once: one that is down, slow, stalled, full or refuses us never costs the other its
-snapshot, and catches up by itself at the next run."""
+"""Two workers at once: one that is down, slow, stalled, full or refuses us never costs the other
+its snapshot, and catches up by itself at the next run."""
 
 import os
 import subprocess
@@ -221,7 +221,7 @@ class TestRefused(WorkerCase):
 
     def test_another_leaders_repository(self):
         """Two machines must not share a folder, nor a repository take over another's place."""
-        other = self.leader([Worker.of(self.w1, folder="other"), Worker.of(self.w2, folder="other")],
+        other = self.leader([Worker.of(w, folder="other") for w in (self.w1, self.w2)],
                             {"db": {"path": self.db}}, authorize=(self.w1, self.w2), name="other")
         other.run("setup")
         mine, its = repository.of(self.w2), repository.of(self.w2, "other")

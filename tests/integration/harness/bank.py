@@ -38,7 +38,8 @@ def row_hash(table, *values):
 
 
 def chained(chain, seq, writer, digest):
-    return hashlib.blake2b(chain + struct.pack("<qq", seq, writer) + digest, digest_size=16).digest()
+    link = chain + struct.pack("<qq", seq, writer) + digest
+    return hashlib.blake2b(link, digest_size=16).digest()
 
 
 def connect(path, timeout_s=5.0):
@@ -189,5 +190,5 @@ def examine_between(path, journals, begun, ended, first_seq=1):
     if state.seq > first_seq and state.seq not in history:
         raise AssertionError(f"{path}: transaction {state.seq} was never acknowledged")
     if state.seq in history and history[state.seq][0] != state.chain:
-        raise AssertionError(f"{path}: transaction {state.seq} is not the one that was acknowledged")
+        raise AssertionError(f"{path}: transaction {state.seq} is not that which was acknowledged")
     return state
