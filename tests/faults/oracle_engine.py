@@ -4,8 +4,8 @@ oracle: the digest of the whole content, taken after each commit by the one who 
 
     oracle_engine.py [--snapshots N] [--seed N] [--modes wal,delete,...] [--keep]
 
-Each operation and each round draws from its own generator, seeded with the seed and its number, so a
-seed repeats the same work whatever the machine's speed."""
+Each operation and each round draws from its own generator, seeded with the seed and its number, so
+that a seed repeats the same work whatever the machine's speed."""
 
 import argparse
 import contextlib

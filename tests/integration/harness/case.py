@@ -45,7 +45,8 @@ class Case(unittest.TestCase):
                       "cmake --build --preset release")
         self.folder = tempfile.mkdtemp(prefix="syncd-test-")
         self.addCleanup(self._tidy)
-        self.seed = int(os.environ.get("SYNCD_TEST_SEED") or random.SystemRandom().randrange(1 << 31))
+        given = os.environ.get("SYNCD_TEST_SEED")
+        self.seed = int(given) if given else random.SystemRandom().randrange(1 << 31)
         self.rng = random.Random(self.seed)
 
     def _tidy(self):

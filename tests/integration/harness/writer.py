@@ -1,4 +1,4 @@
-"""A process that commits to a bank at a given rate until SIGTERM; see writers.py, which starts it."""
+"""A process that commits to a bank at a given rate until SIGTERM; writers.py starts it."""
 
 import argparse
 import json
