@@ -12,7 +12,8 @@ static void clean_line(char *s)
             *s = '?';
 }
 
-static void set_fields(struct err *e, int code, const char *object, const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static void
+set_fields(struct err *e, int code, const char *object, const char *fmt, va_list ap)
 {
     e->code = code;
     e->hint[0] = '\0';
