@@ -633,14 +633,8 @@ class Repository:
     def overruled(self, part):
         """Whether an old leader wrote this after a new one had gone on without it."""
         ruling = max(self.epochs, default=0)
-        while part.epoch < ruling:
-            epoch, sequence = self.epochs[ruling].get(part.source, (0, 0))
-            if part.epoch > epoch or (part.epoch == epoch and part.sequence > sequence):
-                return True
-            if part.epoch == epoch or epoch not in self.epochs or epoch >= ruling:
-                return False
-            ruling = epoch
-        return False
+        return part.epoch < ruling and (
+            (part.epoch, part.sequence) > self.epochs[ruling].get(part.source, (0, 0)))
 
     def snapshots(self, source=None, kept_only=True):
         """(part, Snapshot or Damage) of each snapshot, in order of source and age."""

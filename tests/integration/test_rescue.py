@@ -22,6 +22,7 @@ RESCUE = os.path.join(PROJECT, "restore", "rescue.py")
 SEED = hashlib.sha256(b"seed").digest()
 REPOSITORY = bytes(range(16))
 M64 = (1 << 64) - 1
+TURNS = {"quick": 15, "default": 60, "long": 1000}[os.environ.get("SYNCD_TEST_LEVEL", "default")]
 FILE, DIRECTORY, SYMLINK, HARD_LINK, IMAGE, DUMP, CONFIG = range(1, 8)
 
 
@@ -153,8 +154,8 @@ class Writer:
         pieces = [listing[at:at + cut] for at in range(0, len(listing), cut)]
         blocks = list(blocks)
         first = sum(int(getattr(b, "chunks", 0)) for b in blocks)
-        if pieces:
-            blocks.append(chunks(pieces, method=1))
+        for at in range(0, len(pieces), 200000 // cut):
+            blocks.append(chunks(pieces[at:at + 200000 // cut], method=1))
 
         def section(seconds, epoch, sequence):
             out = struct.pack("<QB", as_of or seconds * 1000000, complete) + varint(len(listed))
@@ -540,7 +541,7 @@ class TestDamage(Case):
 
     def test_a_flipped_bit_or_a_cut_never_passes(self):
         truth, parts = self.make()
-        for turn in range(60):
+        for turn in range(TURNS):
             part = self.random.choice(parts)
             with open(part.path, "rb") as file:
                 data = bytearray(file.read())
@@ -715,6 +716,63 @@ class TestHostile(Case):
         self.restore(code=3)
         self.assertEqual({p: c for p, c in self.everything().items() if p != "/k"},
                          {p: b"" for p in ("/a", "/i", "/n", "/z")})
+
+    def mutate(self, data):
+        """One small change anywhere, of a kind that parsers dislike."""
+        at = self.random.randrange(len(data))
+        change = self.random.randrange(4)
+        if change == 0:
+            data[at] ^= 1 << self.random.randrange(8)
+        elif change == 1:
+            del data[at:at + self.random.randrange(1, 20)]
+        elif change == 2:
+            data[at:at] = self.bytes(self.random.randrange(1, 12))
+        else:
+            data[at:at + self.random.randrange(10)] = varint(
+                self.random.choice((0, 127, 5000, 1 << 20, 1 << 32, 1 << 63, M64)))
+
+    def test_nonsense_with_right_digests(self):
+        p, c = self.random_pages(12), [self.bytes(300) for _ in range(8)]
+        pack = self.writer.part([chunks(c, method=1), pages(5, list(enumerate(p))[:8], method=1)])
+        entries = [
+            entry(DIRECTORY, b"/d", t12=2 * 10**18),
+            entry(FILE, b"/d/a", t18=900, t20=runs((1, 1, 0, 3)),
+                  t24=varint(6) + b"user.a" + varint(1) + b"x"),
+            image_entry(b"/d/db", 5, b"".join(p)),
+            entry(HARD_LINK, b"/d/h", t22=b"/d/a"), entry(SYMLINK, b"/d/l", t22=b".."),
+            entry(FILE, b"/d/s", t18=1300, t26=varint(100) + varint(1000), t20=runs((1, 1, 5, 1)))]
+        for turn in range(TURNS):
+            listing = bytearray(b"".join(entries))
+            if turn % 2:
+                self.mutate(listing)
+            row = self.writer.snapshot([bytes(listing)], [pages(5, list(enumerate(p))[8:])], [pack],
+                                       sequence=2)
+            path = row.path if turn % 2 else self.mutate_metadata(row.path)
+            self.restore(*["--salvage"][:turn // 2 % 2], code=None)
+            note = f"SYNCD_TEST_SEED={self.seed} turn {turn}: {self.said}"
+            self.assertIn(self.code, (0, 1, 3), note)
+            self.assertEqual(set(os.listdir(self.folder)) - {"out"}, {"repo"}, note)
+            for base, _, files in os.walk(self.output):
+                self.assertFalse([name for name in files if name.endswith(".tmp")], note)
+                os.chmod(base, 0o700)
+            shutil.rmtree(self.output, ignore_errors=True)
+            os.unlink(path)
+
+    def mutate_metadata(self, path):
+        """Changes a part's metadata and makes its id right again; answers with the new path."""
+        with open(path, "rb") as file:
+            data = file.read()
+        begin = len(data) - 48 - int.from_bytes(data[-48:-40], "little")
+        body = bytearray(data[begin + 80:-48])
+        self.mutate(body)
+        metadata = data[begin:begin + 80] + body
+        part_id = blake(metadata)
+        os.unlink(path)
+        path = path[:-69] + part_id.hex() + path[-5:]
+        with open(path, "wb") as file:
+            file.write(data[:begin] + metadata
+                       + struct.pack("<Q32s8s", len(metadata), part_id, b"syncdend"))
+        return path
 
     def test_special_files_in_the_repository(self):
         row = self.writer.snapshot([entry(FILE, b"/a", t18=0)])
