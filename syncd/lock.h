@@ -11,8 +11,6 @@
 struct err;
 struct lock;
 
-#define LOCK_HOLDER_SIZE 96
-
 struct lock_options {
     const char *state_dir;
     const char *source;
@@ -27,9 +25,6 @@ struct lock_options {
  * holder), ERR_CANCELLED (a signal came while waiting), ERR_PERMISSION, ERR_IO. Waits without
  * limit: what the holder does has its own deadlines. */
 int lock_take(const struct lock_options *o, struct lock **ret, struct err *e);
-
-/* Whether somebody waits for the lock that is held. */
-bool lock_is_wanted(const struct lock *l);
 
 void lock_release(struct lock *l); /* NULL is fine */
 

@@ -1,7 +1,7 @@
-#include <stdio.h>
+#include "syncd/command.h"
+#include "syncd/program.h"
 
-int main(void)
+int main(int argc, char *argv[])
 {
-    puts("syncd " SYNCD_VERSION);
-    return 0;
+    return program_run(command_table, argc, argv);
 }

@@ -23,9 +23,19 @@ void log_set_before(void (*before)(void))
     before_line = before;
 }
 
-static void print_line(enum log_level level, const char *text)
+void log_lock(void)
 {
     pthread_mutex_lock(&lock);
+}
+
+void log_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+static void print_line(enum log_level level, const char *text)
+{
+    log_lock();
     if (before_line)
         before_line();
     if (getenv("JOURNAL_STREAM"))
@@ -33,7 +43,7 @@ static void print_line(enum log_level level, const char *text)
     else
         fprintf(stderr, "syncd: %s\n", text);
     fflush(stderr);
-    pthread_mutex_unlock(&lock);
+    log_unlock();
 }
 
 void log_msg(enum log_level level, const char *fmt, ...)

@@ -20,8 +20,13 @@ void log_msg(enum log_level level, const char *fmt, ...) __attribute__((format(p
 /* Prints an error as a person reads it: "object: message" and, on a second line, the hint. */
 void log_err(enum log_level level, const struct err *e);
 
-/* Called just before a line is printed, so that a progress display can clear itself; may be NULL.
- */
+/* Called just before a line is printed, with the lock below held, so that a progress display can
+ * clear itself; may be NULL. To be set with the lock held. */
 void log_set_before(void (*before)(void));
+
+/* While it is held no line is printed: who draws on the terminal holds it. Not recursive: no
+ * logging meanwhile. */
+void log_lock(void);
+void log_unlock(void);
 
 #endif

@@ -1,0 +1,239 @@
+/* The tables of commands and options. To add a command: write cmd_<name>.c, declare its function
+ * below, and put it into its row instead of NULL. */
+#include "syncd/command.h"
+
+#define END_OF_OPTIONS                                                                             \
+    {                                                                                              \
+        .name = NULL                                                                               \
+    }
+
+const struct command_option global_options[] = {
+    {"config", 'c', OPTION_VALUE, "FILE",
+     "The config file. Otherwise $SYNCD_CONFIG, or else /etc/syncd/syncd.conf."},
+    {"json", 0, OPTION_FLAG, NULL, "Print one JSON object on stdout; no progress, no messages."},
+    {"quiet", 'q', OPTION_FLAG, NULL, "Only warnings and errors; no progress."},
+    {"verbose", 'v', OPTION_FLAG, NULL, "Tell more; twice: everything."},
+    {"yes", 0, OPTION_FLAG, NULL,
+     "Answer every question with yes, except for host keys, leading and foreign hooks."},
+    {"help", 'h', OPTION_FLAG, NULL, "Show this help."},
+    {"version", 0, OPTION_FLAG, NULL, "Show the version."},
+    END_OF_OPTIONS,
+};
+
+/* How to reach a worker that no config names. */
+#define OPTION_HOST_KEY                                                                            \
+    {                                                                                              \
+        "host-key", 0, OPTION_VALUES, "[HOST=]SHA256:...",                                         \
+            "Trust the worker that shows this host key. May be given for each host."               \
+    }
+#define OPTION_PASSWORD_FILE                                                                       \
+    {                                                                                              \
+        "password-file", 0, OPTION_VALUE, "FILE",                                                  \
+            "Read the login's password from this file, which nobody else may read."                \
+    }
+#define OPTION_IDENTITY                                                                            \
+    {                                                                                              \
+        "identity", 0, OPTION_VALUE, "FILE", "Log in with this private key (ed25519 or ECDSA)."    \
+    }
+#define OPTION_FROM                                                                                \
+    {                                                                                              \
+        "from", 0, OPTION_VALUES, "URL|WORKER",                                                    \
+            "Read from this repository; twice: from both as one. A URL needs no config; one "      \
+            "without a path lists the repositories that are there."                                \
+    }
+
+static const struct command_option no_options[] = {END_OF_OPTIONS};
+
+static const struct command_option setup_options[] = {
+    {"name", 0, OPTION_VALUE, "TITLE", "How to call the worker (else its host's name)."},
+    OPTION_HOST_KEY,
+    OPTION_PASSWORD_FILE,
+    {"identity", 0, OPTION_VALUE, "FILE",
+     "The private key that will log in from now on; it is made when it is missing."},
+    END_OF_OPTIONS,
+};
+
+static const struct command_option restore_options[] = {
+    {"snapshot", 0, OPTION_VALUE, "ID", "Which snapshot: its first 6 or more digits, or latest."},
+    {"at", 0, OPTION_VALUE, "TIME",
+     "The newest snapshot not later than 2026-11-20, \"2026-11-20 14:00\" (or with Z, or +01:00), "
+     "or \"3 days ago\" (minutes, hours, days, weeks)."},
+    {"path", 0, OPTION_VALUES, "GLOB", "Only entries whose path matches. May be repeated."},
+    {"target", 0, OPTION_VALUE, "DIR",
+     "Put each entry into DIR, at DIR/<its absolute path>. Nothing else is touched."},
+    {"in-place", 0, OPTION_FLAG, NULL,
+     "Put each entry where it was. What is there is set aside, never deleted."},
+    {"output", 0, OPTION_VALUE, "FILE|-", "Write the one entry to FILE, or to stdout."},
+    {"to", 0, OPTION_VALUE, "CONNINFO", "Restore a PostgreSQL source into this database."},
+    OPTION_FROM,
+    {"dry-run", 0, OPTION_FLAG, NULL, "Say what would be done, and do nothing."},
+    {"lead", 0, OPTION_FLAG, NULL, "This machine is the repository's leader from now on."},
+    {"run-hooks", 0, OPTION_FLAG, NULL, "Run hooks that come from the repository, too."},
+    {"keep-special", 0, OPTION_FLAG, NULL, "Give files their setuid and setgid bits back."},
+    {"salvage", 0, OPTION_FLAG, NULL,
+     "Accept that blocks are missing, and list what is lost (with --target or --output)."},
+    {"overwrite", 0, OPTION_FLAG, NULL, "Accept a database that is not empty (with --to)."},
+    {"paranoid", 0, OPTION_FLAG, NULL,
+     "Run the database's own full check on what came back, however long it takes."},
+    OPTION_HOST_KEY,
+    OPTION_PASSWORD_FILE,
+    OPTION_IDENTITY,
+    END_OF_OPTIONS,
+};
+
+static const struct command_option verify_options[] = {
+    {"read-data", 0, OPTION_VALUE_OPTIONAL, "PERCENT",
+     "Read every block and check its digest; with a number, that share of them."},
+    {"drill", 0, OPTION_FLAG, NULL,
+     "Prove a restore: read all that the newest snapshot needs, check the sums, then run the "
+     "database's own checks on a scratch copy where there is room."},
+    END_OF_OPTIONS,
+};
+
+static const struct command_option prune_options[] = {
+    {"dry-run", 0, OPTION_FLAG, NULL, "Only show each decision with its reason."},
+    END_OF_OPTIONS,
+};
+
+static const struct command_option status_options[] = {
+    {"from", 0, OPTION_VALUES, "URL",
+     "Ask this repository, without config or leader. May be repeated."},
+    {"nagios", 0, OPTION_FLAG, NULL, "One line and an exit code for Nagios and its kin."},
+    {"prometheus", 0, OPTION_FLAG, NULL, "Metrics in Prometheus' text format."},
+    OPTION_HOST_KEY,
+    OPTION_PASSWORD_FILE,
+    OPTION_IDENTITY,
+    END_OF_OPTIONS,
+};
+
+const struct command command_table[] = {
+    {
+        .name = "setup",
+        .run = NULL,
+        .arguments = "[URL]",
+        .max_words = 1,
+        .options = setup_options,
+        .summary = "Prepare workers; with URL, enrol one.",
+        .details =
+            "With URL: shows and pins the worker's host key, asks once for the password, makes a "
+            "key that may do nothing but SFTP there, creates the repository and writes the "
+            "worker into the config. The worker needs sshd and nothing else.\n\n"
+            "Without URL: creates the repository on each configured worker that has none.\n\n"
+            "A URL is sftp://[user@]host[:port]/path, with /~/path for a path under the login's "
+            "home, or file:///path.",
+        .examples = "  syncd setup sftp://pioreactor@worker1.local/~/syncd/leader\n",
+    },
+    {
+        .name = "check",
+        .run = NULL,
+        .arguments = "",
+        .options = no_options,
+        .summary = "Find everything that would fail tonight.",
+        .details = "Checks config, keys, host keys, the workers' space and abilities, the sources, "
+                   "their owners and the clock. Exits with 0 when nothing would fail, 3 when "
+                   "there are only warnings.",
+        .examples = "",
+    },
+    {
+        .name = "backup",
+        .run = NULL,
+        .arguments = "[SOURCE...]",
+        .max_words = COMMAND_WORDS_MAX,
+        .options = no_options,
+        .summary = "Take snapshots and ship them now.",
+        .details = "Takes a snapshot of each named source, or of all, and stores it on every "
+                   "worker that answers. Exits with 0 when every source is complete on every "
+                   "worker, 3 when a worker, a source or an entry is missing.",
+        .examples = "",
+    },
+    {
+        .name = "snapshots",
+        .run = NULL,
+        .arguments = "[SOURCE]",
+        .max_words = 1,
+        .options = no_options,
+        .summary = "List the snapshots that the workers hold.",
+        .details = "For each: id, time, size, new bytes, whether it is complete, on which workers "
+                   "it is, and when it was last proven.",
+        .examples = "",
+    },
+    {
+        .name = "restore",
+        .run = NULL,
+        .arguments = "[SOURCE]",
+        .max_words = 1,
+        .options = restore_options,
+        .summary = "Bring a snapshot back.",
+        .details =
+            "Brings back the latest snapshot, or the one of --snapshot or --at, to where --target, "
+            "--in-place, --output or --to says. Everything is checked before anything of yours "
+            "is replaced.\n\n"
+            "On a new machine without a config, --from URL is all it needs.",
+        .examples = "  syncd restore piri --target /tmp/look\n"
+                    "  syncd restore pioreactor --at \"2 days ago\" --in-place\n"
+                    "  syncd restore --from sftp://pioreactor@worker1.local\n",
+    },
+    {
+        .name = "verify",
+        .run = NULL,
+        .arguments = "[SOURCE]",
+        .max_words = 1,
+        .options = verify_options,
+        .summary = "Check what the workers hold.",
+        .details = "Without options: every part is there, has its size, and its metadata is whole. "
+                   "Exits with 3 for damage that `sync` can mend or a worker that was not reached, "
+                   "1 for damage that no worker can mend.",
+        .examples = "",
+    },
+    {
+        .name = "sync",
+        .run = NULL,
+        .arguments = "",
+        .options = no_options,
+        .summary = "Make the workers hold the same; mend damage.",
+        .details = "Copies what one worker has and the other lacks, and replaces damaged or "
+                   "missing files by the other's.",
+        .examples = "",
+    },
+    {
+        .name = "prune",
+        .run = NULL,
+        .arguments = "",
+        .options = prune_options,
+        .summary = "Let go what retention does not keep.",
+        .details = "Shows each decision with its reason. A worker's newest complete snapshot "
+                   "always stays.",
+        .examples = "",
+    },
+    {
+        .name = "status",
+        .run = NULL,
+        .arguments = "",
+        .options = status_options,
+        .summary = "Show how fresh each source is on each worker.",
+        .details = "Exits with 0 when all is fresh, 3 when a source is degraded, 4 when one is "
+                   "stale or was never stored, 1 when it cannot tell. With --nagios: 0, 1, 2 "
+                   "and 3 as Nagios understands them.",
+        .examples = "",
+    },
+    {
+        .name = "adopt",
+        .run = NULL,
+        .arguments = "",
+        .options = no_options,
+        .summary = "Lead a repository that another machine wrote.",
+        .details = "From then on the old leader is refused by the workers; what it still writes "
+                   "is never taken for the latest.",
+        .examples = "",
+    },
+    {
+        .name = "run",
+        .run = NULL,
+        .arguments = "",
+        .options = no_options,
+        .summary = "Be the daemon, in the foreground.",
+        .details = "Keeps the schedule, verifies, prunes, and publishes states over MQTT.",
+        .examples = "",
+    },
+    {.name = NULL},
+};
