@@ -9,6 +9,7 @@
 #include "conf/check.h"
 #include "conf/keys.h"
 #include "conf/layout.h"
+#include "conf/lex.h"
 #include "conf/report.h"
 #include "conf/value.h"
 #include "syncd/base/buf.h"
@@ -62,7 +63,7 @@ static void free_confuse(cfg_t **cfg)
 }
 
 /* The second reading of the file: the values. *ret stays NULL when something was reported. */
-static int read_values(const char *text, struct conf_report *report, cfg_t **ret, struct err *e)
+static int read_values(const struct conf *c, struct conf_report *report, cfg_t **ret, struct err *e)
 {
     cfg_opt_t opts[CONF_SECTION_COUNT][CONF_KEY_COUNT + CONF_SECTION_COUNT];
     for (int i = 0; i < CONF_SECTION_COUNT; i++)
@@ -80,6 +81,10 @@ static int read_values(const char *text, struct conf_report *report, cfg_t **ret
     if (!cfg)
         return err_nomem(e);
     cfg_set_error_function(cfg, confuse_error);
+    OWN_MEM char *text = strndup(c->text, c->text_len);
+    if (!text)
+        return err_nomem(e);
+    lex_blank_comments(text, c->text_len);
     confuse_report = report;
     int parsed = cfg_parse_buf(cfg, text);
     confuse_report = NULL;
@@ -227,7 +232,7 @@ int conf_parse(const char *path, const char *text, size_t len, struct conf **ret
     if (rc == 0 && report.count == 0)
         rc = new_conf(path, text, len, &l, &c, e);
     if (rc == 0 && c)
-        rc = read_values(c->text, &report, &cfg, e);
+        rc = read_values(c, &report, &cfg, e);
     if (rc == 0 && cfg)
         rc = check_set_defaults(c, &l, e);
     if (rc == 0 && cfg)

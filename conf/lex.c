@@ -167,6 +167,22 @@ void lexer_extend(struct lexer *lx, struct token *t)
     t->len = (size_t)(lx->at - t->start);
 }
 
+void lex_blank_comments(char *text, size_t len)
+{
+    struct conf_report silent = {.path = ""};
+    struct lexer lx;
+    struct token t;
+    lexer_init(&lx, text, len, &silent);
+    do {
+        char *p = text + (lx.at - text);
+        t = lexer_next(&lx);
+        const char *end = t.type == TOKEN_STRING ? t.start - 1 : t.start;
+        for (; p < end; p++)
+            if (*p != '\n')
+                *p = ' ';
+    } while (t.type != TOKEN_END);
+}
+
 const char *token_text(const struct token *t, char buf[static TOKEN_TEXT_SIZE])
 {
     int shown = t->len < 60 ? (int)t->len : 60;

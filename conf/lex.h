@@ -48,6 +48,10 @@ struct token lexer_peek(const struct lexer *lx);
  * brace, so that `sftp://host/x` is not half a comment. */
 void lexer_extend(struct lexer *lx, struct token *t);
 
+/* Overwrites all comments with blanks, in place: libconfuse takes them only between whole keys, and
+ * not in a list. For text in which nothing was reported. */
+void lex_blank_comments(char *text, size_t len);
+
 /* What a message calls the token: `"text"`, `text` or `the end of the file`, cut to what fits. */
 #define TOKEN_TEXT_SIZE 96
 const char *token_text(const struct token *t, char buf[static TOKEN_TEXT_SIZE]);

@@ -264,8 +264,8 @@ static int64_t next_by_minute(const struct schedule *s, int64_t after)
     return after + (int64_t)HORIZON_DAYS * DAY_S;
 }
 
-/* The first run after `after` on the day that begins at `midnight` on the wall; 0: none. What the
- * wall shows before `from` is past. */
+/* The first run after `after` on the day that begins at `midnight` on the wall; 0: none. Hours of
+ * the wall that end before `from` are past. */
 static int64_t next_in_day(const struct schedule *s, int64_t midnight, int64_t from, int64_t after)
 {
     for (int hour = 0; hour < 24; hour++) {
@@ -273,7 +273,7 @@ static int64_t next_in_day(const struct schedule *s, int64_t midnight, int64_t f
             continue;
         for (int minute = 0; minute < 60; minute++) {
             int64_t wall = midnight + hour * 3600 + minute * 60;
-            if (!(s->minutes >> minute & 1) || wall < from)
+            if (!(s->minutes >> minute & 1))
                 continue;
             int64_t t = time_of_wall(wall);
             if (t > after)

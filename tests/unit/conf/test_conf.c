@@ -167,6 +167,21 @@ static void every_kind_of_value_is_read(void **state)
     conf_free(c);
 }
 
+static void comments_may_stand_anywhere(void **state)
+{
+    (void)state;
+    struct conf *c = parse_or_fail("# \"\nsource /* } */ \"s\" // {\n{ # x\n path /**/ = # y\n {"
+                                   "# first\n\"/a#b\", // second\r\n \"/c\" # third\n, '/d'#\n}"
+                                   "keep_last/* */=/* */3#4\n}#");
+    assert_string_equal(c->sources[0].path[0], "/a#b");
+    assert_string_equal(c->sources[0].path[1], "/c");
+    assert_string_equal(c->sources[0].path[2], "/d");
+    assert_null(c->sources[0].path[3]);
+    assert_int_equal(c->sources[0].keep.last, 3);
+    assert_non_null(strstr(c->text, "# first")); /* the kept text is the file's */
+    conf_free(c);
+}
+
 /* The first message of a file that must be refused. */
 static void assert_refused(const char *text, const char *message_part)
 {
@@ -463,6 +478,7 @@ int main(void)
         cmocka_unit_test(what_is_not_given_has_its_default),
         cmocka_unit_test(one_keep_sets_the_others_to_zero),
         cmocka_unit_test(every_kind_of_value_is_read),
+        cmocka_unit_test(comments_may_stand_anywhere),
         cmocka_unit_test(libconfuses_silence_is_broken),
         cmocka_unit_test(unknown_words_get_a_suggestion),
         cmocka_unit_test(bad_values_are_refused),
