@@ -254,7 +254,9 @@ static int64_t next_by_minute(const struct schedule *s, int64_t after)
         int64_t midnight = floor_to(wall, DAY_S);
         if (!day_of_wall_matches(s, midnight)) {
             int64_t tomorrow = time_of_wall(midnight + DAY_S);
-            t = tomorrow > t ? tomorrow : t + 60;
+            /* Where the clocks change just after midnight, a day can be shown again after the next
+             * one has begun: no leap over a change. */
+            t = offset_at(tomorrow) == offset_at(t) ? tomorrow : t + 60;
         } else if (s->minutes >> ((wall - midnight) / 60 % 60) & 1) {
             return t;
         } else {

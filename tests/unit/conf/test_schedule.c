@@ -229,8 +229,9 @@ static const struct {
     {"<-03>3<-02>,M10.3.0/0,M2.3.0/0", 2026, 10, 18},   /* midnight is skipped */
     {"<-03>3<-02>,M10.3.0/0,M2.3.0/0", 2026, 2, 15},    /* 23:00 is repeated */
     {"<-03>3<-02>,M10.3.0/0,M2.3.0/0:30", 2026, 2, 15}, /* from 00:30 back to 23:30 */
-    {"CST5CDT,M3.2.0/0,M11.1.0/1", 2026, 11, 1},        /* midnight is repeated */
-    {"AAA10BBB-14,M3.2.0/0,M11.1.0/0", 2026, 3, 8},     /* a whole day is skipped */
+    {"<-0330>3:30<-0230>,M4.1.0/0:01,M10.5.0/0:01", 2026, 10, 25},
+    {"CST5CDT,M3.2.0/0,M11.1.0/1", 2026, 11, 1},    /* midnight is repeated */
+    {"AAA10BBB-14,M3.2.0/0,M11.1.0/0", 2026, 3, 8}, /* a whole day is skipped */
     {"UTC0", 2026, 12, 31},
 };
 
@@ -263,7 +264,7 @@ static void agrees_with_a_minute_walker(void **state)
     if (given)
         seed_state = strtoull(given, NULL, 10);
     print_message("SYNCD_TEST_SEED=%llu\n", (unsigned long long)seed_state);
-    for (int round = 0; round < 300; round++) {
+    for (int round = 0; round < 400; round++) {
         char f[5][32], text[200];
         random_field(f[0], sizeof f[0], 0, 59);
         random_field(f[1], sizeof f[1], 0, 23);
