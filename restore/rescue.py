@@ -271,9 +271,7 @@ def decompress(frames, length):
         with subprocess.Popen(["zstd", "-dcq"], stdin=source, stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL) as zstd:
             raw = zstd.stdout.read(length + 1)
-            if len(raw) > length:
-                zstd.kill()
-            zstd.stdout.close()
+            zstd.stdout.close()     # ends it when it has more to say
             return raw if zstd.wait() == 0 and len(raw) == length else None
 
 
