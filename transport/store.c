@@ -108,6 +108,17 @@ int store_read_at(struct store_file *f, uint64_t offset, void *p, size_t n, size
     return f->store->ops->read_at(f, offset, p, n, ret_n, e);
 }
 
+int store_sync(struct store_file *f, struct err *e)
+{
+    return f->store->ops->sync(f, e);
+}
+
+int store_sync_name(struct store_file *f, const char *path, struct err *e)
+{
+    int rc = check_path(f->store, path, false, e);
+    return rc ? rc : f->store->ops->sync_name(f, path, e);
+}
+
 int store_publish(struct store_file *f, const char *from, const char *to, int64_t mtime_us,
                   struct err *e)
 {

@@ -131,6 +131,12 @@ int store_write(struct store_file *f, const void *p, size_t n, struct err *e);
 int store_read_at(struct store_file *f, uint64_t offset, void *p, size_t n, size_t *ret_n,
                   struct err *e);
 
+/* The two durable steps of store_publish by themselves, for a file that takes another's place:
+ * waits for everything written and makes it durable; makes the name durable that the open file was
+ * given by store_rename. Nothing on a server without fsync (abilities.fsync). */
+int store_sync(struct store_file *f, struct err *e);
+int store_sync_name(struct store_file *f, const char *path, struct err *e);
+
 /* Waits for everything written and makes it durable, gives the file its final name `to` and makes
  * that name durable too; the file stays open. mtime_us >= 0 is set before the rename. On a server
  * without fsync the durable steps are left out (abilities.fsync). `from` is the name it was created
