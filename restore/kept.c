@@ -18,15 +18,12 @@ void kept_free(struct kept *k)
     *k = (struct kept){0};
 }
 
-/* A name with another time label is another file, though the identity is the same. */
 static int compare_refs(const struct part_ref *a, const struct part_ref *b)
 {
     int order = part_order(a, b);
     if (order == 0)
         order = memcmp(a->id, b->id, DIGEST_SIZE);
-    if (order == 0)
-        order = a->time_s < b->time_s ? -1 : a->time_s > b->time_s;
-    return order;
+    return order ? order : (a->time_s > b->time_s) - (a->time_s < b->time_s);
 }
 
 static int compare_parts(const void *x, const void *y)
@@ -126,8 +123,6 @@ static void choose_copy(const struct kept *k, struct kept_part *part, size_t at)
     bool best_fits = false;
     copy->others = false;
     for (; c && c < l->parts + l->count && part_same(&c->ref, &part->ref); c++) {
-        if (c->ref.time_s != part->ref.time_s)
-            continue;
         bool fits = part->ref.size_bytes && c->ref.size_bytes == part->ref.size_bytes;
         if (c->mark == PART_SNAP)
             part->mtime_us = MAX(part->mtime_us, c->mtime_us);
@@ -158,7 +153,7 @@ static bool is_snapshot_at(const struct listing *l, const struct part_ref *ref)
 {
     const struct listed_part *c = listing_find(l, ref);
     for (; c && c < l->parts + l->count && part_same(&c->ref, ref); c++)
-        if (c->mark == PART_SNAP && c->ref.time_s == ref->time_s)
+        if (c->mark == PART_SNAP)
             return true;
     return false;
 }

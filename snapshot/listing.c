@@ -33,7 +33,9 @@ static int add_name(void *arg, const char *name, const struct store_stat *st, st
 static int compare_identity(const struct part_ref *a, const struct part_ref *b)
 {
     int order = part_order(a, b);
-    return order ? order : memcmp(a->id, b->id, DIGEST_SIZE);
+    if (order == 0)
+        order = memcmp(a->id, b->id, DIGEST_SIZE);
+    return order ? order : (a->time_s > b->time_s) - (a->time_s < b->time_s);
 }
 
 static int compare_listed(const void *x, const void *y)

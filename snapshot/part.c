@@ -22,7 +22,8 @@ int part_order(const struct part_ref *a, const struct part_ref *b)
 
 bool part_same(const struct part_ref *a, const struct part_ref *b)
 {
-    return part_order(a, b) == 0 && memcmp(a->id, b->id, DIGEST_SIZE) == 0;
+    return part_order(a, b) == 0 && a->time_s == b->time_s &&
+           memcmp(a->id, b->id, DIGEST_SIZE) == 0;
 }
 
 void part_name_format(const struct part_ref *ref, enum part_mark mark,
