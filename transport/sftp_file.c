@@ -19,6 +19,10 @@
 #define WINDOW_NEAR (16 * PACKET_BYTES)
 #define WINDOW_FAR (33 * PACKET_BYTES)
 #define SLACK (8 * PACKET_BYTES) /* so that the window moves to the front only now and then */
+/* libssh2 sends nothing new while it waits for the first acknowledgement, so that a single packet
+ * that goes ahead of the others costs a round trip: bytes are handed over in eighths of a window.
+ */
+#define BATCHES 8
 #define FAR_US (1 * US_PER_MS)
 #define READ_ROOM (8 * PACKET_BYTES)
 #define SKIP_BYTES (8 * PACKET_BYTES) /* a gap that is read through rather than jumped */
@@ -262,7 +266,7 @@ int sftp_write(struct store_file *file, const void *p, size_t n, struct err *e)
         if (copy_in(f, (const uint8_t *)p + done, n - done, &taken))
             return tell(f, e);
         done += taken;
-        if (f->end - f->start - f->handed >= PACKET_BYTES) {
+        if (f->end - f->start - f->handed >= f->limit / BATCHES) {
             int rc = pump(f, false);
             if (rc && rc != LIBSSH2_ERROR_EAGAIN)
                 return tell(f, e);

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -280,6 +282,9 @@ static bool relay_write(struct direction *d, int64_t now_us)
 
 static void relay_connection(int a, int b, int64_t delay_us)
 {
+    int on = 1;
+    setsockopt(a, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(b, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     static struct direction d[2];
     d[0] = (struct direction){.from = a, .to = b};
     d[1] = (struct direction){.from = b, .to = a};
