@@ -182,11 +182,13 @@ static int try_agent(struct login *l, struct err *e)
         return s->broken.code;
     }
     struct err spare = ERR_INIT, *why = reason(l, &spare);
-    if (l->agent_err.code)
+    if (l->agent_err.code) {
         *why = l->agent_err;
-    else
+        err_prefix(why, "%s", s->store.name);
+    } else {
         err_set(why, ERR_AUTH, s->store.name, "%s: %s accepts none of the ssh-agent's keys",
                 s->store.name, s->url.host);
+    }
     err_hint(why, "\"ssh-add -l\" lists the agent's keys; RSA keys are not tried");
     return ERR_AUTH;
 }
@@ -284,6 +286,7 @@ int sftp_login(struct sftp *s, const struct store_options *o, struct err *e)
         err_hint(&l.why, "give the worker an identity_file; syncd setup makes a key and puts it on "
                          "the worker");
     }
+    l.why.code = ERR_AUTH;
     if (e)
         *e = l.why;
     return ERR_AUTH;

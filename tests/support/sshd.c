@@ -104,8 +104,10 @@ static void write_config(const struct sshd *s, const char *config)
             "%s\nPort %u\nListenAddress 127.0.0.1\nHostKey %s/host_ed25519\n"
             "HostKey %s/host_ecdsa\nPidFile none\nAuthorizedKeysFile %s/authorized_keys\n"
             "StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n"
-            "MaxStartups 100\nLogLevel ERROR\nSubsystem sftp internal-sftp\n",
-            config ? config : "", (unsigned)s->port, s->folder, s->folder, s->folder);
+            "KbdInteractiveAuthentication no\n"
+            "MaxStartups 100\nLogLevel ERROR\n%s\n",
+            config ? config : "", (unsigned)s->port, s->folder, s->folder, s->folder,
+            config && strstr(config, "Subsystem") ? "" : "Subsystem sftp internal-sftp");
     fclose(f);
 }
 
@@ -197,8 +199,8 @@ static pid_t parent_of(pid_t pid)
     return parent;
 }
 
-/* Only descendants of the process that this test started are ended. */
-static void kill_children(pid_t pid)
+/* Only descendants of the process that this test started are meant. */
+static void signal_children(pid_t pid, int signal_number)
 {
     DIR *d = opendir("/proc");
     if (!d)
@@ -206,11 +208,16 @@ static void kill_children(pid_t pid)
     for (struct dirent *entry; (entry = readdir(d));) {
         pid_t child = (pid_t)strtol(entry->d_name, NULL, 10);
         if (child > 1 && parent_of(child) == pid) {
-            kill_children(child);
-            kill(child, SIGKILL);
+            signal_children(child, signal_number);
+            kill(child, signal_number);
         }
     }
     closedir(d);
+}
+
+void sshd_signal_sessions(struct sshd *s, int signal_number)
+{
+    signal_children(s->pid, signal_number);
 }
 
 void sshd_kill(struct sshd *s)
@@ -218,7 +225,7 @@ void sshd_kill(struct sshd *s)
     if (s->pid <= 0)
         return;
     kill(s->pid, SIGSTOP); /* so that it takes no connection in between */
-    kill_children(s->pid);
+    signal_children(s->pid, SIGKILL);
     kill(s->pid, SIGKILL);
     waitpid(s->pid, NULL, 0);
     s->pid = 0;
@@ -347,7 +354,7 @@ void relay_stop(struct relay *r)
     if (r->pid <= 0)
         return;
     kill(r->pid, SIGSTOP);
-    kill_children(r->pid);
+    signal_children(r->pid, SIGKILL);
     kill(r->pid, SIGKILL);
     waitpid(r->pid, NULL, 0);
     r->pid = 0;

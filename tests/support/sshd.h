@@ -16,7 +16,8 @@ struct sshd {
     pid_t pid;
 };
 
-/* Starts it; `config` is put before the other lines of sshd_config (the first of a kind counts). */
+/* Starts it; `config` is put before the other lines of sshd_config (the first of a kind counts) and
+ * may be NULL. Without a Subsystem line in it there is internal-sftp. */
 void sshd_start(struct sshd *s, const char *config);
 
 /* Starts it again on the same port with the same keys, after sshd_kill. */
@@ -24,6 +25,9 @@ void sshd_restart(struct sshd *s);
 
 /* Ends it and all its connections at once, as a power cut would. */
 void sshd_kill(struct sshd *s);
+
+/* Sends a signal to the processes that serve its connections (SIGSTOP: they fall silent). */
+void sshd_signal_sessions(struct sshd *s, int signal_number);
 
 /* sshd_kill, and removes the folder. */
 void sshd_stop(struct sshd *s);

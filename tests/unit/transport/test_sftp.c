@@ -2,14 +2,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "syncd/base/clock.h"
-#include "syncd/base/err.h"
-#include "tests/support/sshd.h"
-#include "transport/open.h"
-#include "transport/store.h"
+#include "tests/unit/transport/worker.h"
 
 static struct sshd worker;
 
@@ -27,34 +22,16 @@ static int stop_worker(void **state)
     return 0;
 }
 
-static struct store_options options(const char *root)
-{
-    struct store_options o = {.name = "w1",
-                              .identity_file = worker.key,
-                              .known_hosts = worker.known_hosts,
-                              .timeout_s = 10};
-    char text[512];
-    struct err e = ERR_INIT;
-    snprintf(text, sizeof text, "sftp://127.0.0.1:%u%s", (unsigned)worker.port, root);
-    if (url_parse(text, &o.url, &e))
-        fail_msg("%s", e.message);
-    return o;
-}
-
 static int setup(void **state)
 {
     struct contract *c = calloc(1, sizeof *c);
-    struct err e = ERR_INIT;
     c->mtime_grain_us = US_PER_S;
     snprintf(c->root, sizeof c->root, "/tmp/syncd-test-sftp-XXXXXX");
     *state = c;
     if (!mkdtemp(c->root))
         return -1;
-    struct store_options o = options(c->root);
-    if (store_open_url(&o, &c->store, &e)) {
-        print_error("%s (%s)\n", e.message, e.hint);
-        return -1;
-    }
+    struct store_options o = worker_options(&worker, NULL, c->root);
+    c->store = worker_open(&o);
     return 0;
 }
 
@@ -67,10 +44,79 @@ static int teardown(void **state)
     return 0;
 }
 
+static void openssh_can_do_everything(void **state)
+{
+    struct contract *c = *state;
+    struct err e = ERR_INIT;
+    assert_int_equal(store_probe(c->store, &e), 0);
+    assert_true(c->store->abilities.fsync);
+    assert_true(c->store->abilities.space);
+}
+
+static void a_far_worker_gets_its_window_filled(void **state)
+{
+    struct contract *c = *state;
+    struct relay relay;
+    struct err e = ERR_INIT;
+    struct store_file *f;
+    enum { ROUND_TRIP_MS = 40, SIZE = 4 * 1024 * 1024 };
+    uint8_t *data = malloc(SIZE), *got = malloc(SIZE);
+    contract_fill(data, SIZE, 7);
+    relay_start(&relay, worker.port, ROUND_TRIP_MS * US_PER_MS / 2);
+    struct store_options o = worker_options(&worker, NULL, c->root);
+    o.url.port = relay.port; /* known by another port, so it is pinned */
+    struct host_key key;
+    assert_int_equal(store_host_key(&o.url, 10, &key, &e), 0);
+    o.host_key_sha256 = key.sha256;
+    struct store *s = worker_open(&o);
+    int64_t start_us = clock_mono_us();
+    assert_int_equal(store_create(s, "f", &f, &e), 0);
+    for (size_t i = 0; i < SIZE; i += 65536)
+        assert_int_equal(store_write(f, data + i, 65536, &e), 0);
+    assert_int_equal(store_publish(f, "f", "g", -1, &e), 0);
+    assert_int_equal(store_close_file(f, &e), 0);
+    /* Packet by packet it would take 140 round trips. */
+    assert_true(clock_mono_us() - start_us < 60 * ROUND_TRIP_MS * US_PER_MS);
+    start_us = clock_mono_us();
+    assert_int_equal(store_open(s, "g", &f, &e), 0);
+    for (size_t at = 0, n; at < SIZE; at += n) {
+        assert_int_equal(store_read_at(f, at, got + at, 262144, &n, &e), 0);
+        assert_true(n > 0);
+    }
+    assert_true(clock_mono_us() - start_us < 60 * ROUND_TRIP_MS * US_PER_MS);
+    assert_memory_equal(got, data, SIZE);
+    assert_int_equal(store_close_file(f, &e), 0);
+    store_close(s);
+    relay_stop(&relay);
+    free(data);
+    free(got);
+}
+
+static void the_rate_is_kept(void **state)
+{
+    struct contract *c = *state;
+    struct err e = ERR_INIT;
+    struct store_file *f;
+    static const char zeros[600000];
+    struct store_options o = worker_options(&worker, NULL, c->root);
+    o.max_rate = 1000000;
+    struct store *s = worker_open(&o);
+    assert_int_equal(store_create(s, "f", &f, &e), 0);
+    int64_t start_us = clock_mono_us();
+    assert_int_equal(store_write(f, zeros, sizeof zeros, &e), 0);
+    int64_t took_us = clock_mono_us() - start_us;
+    assert_true(took_us > 400 * US_PER_MS && took_us < 5 * US_PER_S);
+    assert_int_equal(store_close_file(f, &e), 0);
+    store_close(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CONTRACT_TESTS(setup, teardown),
+        cmocka_unit_test_setup_teardown(openssh_can_do_everything, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_far_worker_gets_its_window_filled, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_rate_is_kept, setup, teardown),
     };
     return cmocka_run_group_tests(tests, start_worker, stop_worker);
 }
