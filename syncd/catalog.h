@@ -19,7 +19,7 @@ struct catalog;
 struct err;
 
 #define CATALOG_ID 32
-#define CATALOG_RUNS_KEPT 1000 /* per source */
+#define CATALOG_RUNS_KEPT 1000 /* per source; some more for a while */
 
 /* X(symbol, name): the states of a run; the names are those of MQTT's last_result. */
 #define RUN_STATES(X)                                                                              \
@@ -36,8 +36,8 @@ enum run_state { RUN_STATES(RUN_STATE_ENUM) };
 const char *run_state_name(enum run_state state);
 
 struct catalog_run {
-    int64_t id; /* by catalog_run_begin */
     char source[CONF_NAME_MAX + 1];
+    int64_t number; /* of the source's runs, by catalog_run_begin */
     enum run_state state;
     int64_t started_at_us, ended_at_us;
     bool has_snapshot;
@@ -83,12 +83,13 @@ int catalog_open_readonly(const char *state_dir, struct catalog **ret, struct er
 void catalog_close(struct catalog *c); /* NULL is fine */
 
 /* Runs. Begin under the source's lock. */
-int catalog_run_begin(struct catalog *c, const char *source, int64_t now_us, int64_t *ret_run,
+int catalog_run_begin(struct catalog *c, const char *source, int64_t now_us, int64_t *ret_number,
                       struct err *e);
 
-/* Notes how run->id ended (all fields of `run`; ended_at_us is set by the caller) and for each of
- * the workers whether it has the snapshot; where stored, that is also noted as what the worker
- * holds (run->as_of_us, run->snapshot). Forgets the source's oldest runs past CATALOG_RUNS_KEPT. */
+/* Notes how run->number of run->source ended (all fields of `run`; ended_at_us is set by the
+ * caller) and for each of the workers whether it has the snapshot; where stored, that is also noted
+ * as what the worker holds (run->as_of_us, run->snapshot). Now and then this forgets the source's
+ * oldest runs past CATALOG_RUNS_KEPT. */
 int catalog_run_end(struct catalog *c, const struct catalog_run *run,
                     const struct catalog_run_worker *workers, size_t worker_count, struct err *e);
 
@@ -103,17 +104,13 @@ int catalog_runs(struct catalog *c, const char *source, bool with_running, size_
                  struct catalog_run **ret, size_t *ret_count, struct err *e);
 
 /* The workers of one run, by name. *ret is the caller's to free. */
-int catalog_run_workers(struct catalog *c, int64_t run, struct catalog_run_worker **ret,
-                        size_t *ret_count, struct err *e);
+int catalog_run_workers(struct catalog *c, const char *source, int64_t number,
+                        struct catalog_run_worker **ret, size_t *ret_count, struct err *e);
 
 /* Parts. Notes one that was (or is about to be) published; the same one twice is fine and costs no
  * write. The source's last sequence is raised to it. */
 int catalog_part_add(struct catalog *c, const char *source, const struct catalog_part *part,
                      struct err *e);
-
-/* The part of that place in the order, if this leader published it; ERR_NOT_FOUND. */
-int catalog_part_find(struct catalog *c, const char *source, uint32_t epoch, uint64_t sequence,
-                      struct catalog_part *ret, struct err *e);
 
 /* Whether this leader published exactly that part. false as well when it cannot be told. */
 bool catalog_part_is_ours(struct catalog *c, const char *source, uint32_t epoch, uint64_t sequence,

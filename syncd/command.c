@@ -103,8 +103,7 @@ static int unknown_command(struct parser *p, const char *word)
             nearest_offer(&n, c->name);
     if (n.best)
         return usage(p, "unknown command \"%.64s\", did you mean \"%s\"?", word, n.best);
-    else
-        return usage(p, "unknown command \"%.64s\"", word);
+    return usage(p, "unknown command \"%.64s\"", word);
 }
 
 static int unknown_option(struct parser *p, const char *name, size_t len)
@@ -118,19 +117,17 @@ static int unknown_option(struct parser *p, const char *name, size_t len)
         nearest_offer(&n, p->args->given->options[i].option->name);
     if (n.best)
         return usage(p, "unknown option \"--%s\", did you mean \"--%s\"?", typed, n.best);
-    else if (!p->args->command)
+    if (!p->args->command)
         return usage(p, "unknown option \"--%s\" (a command's own options go after its word)",
                      typed);
-    else
-        return usage(p, "unknown option \"--%s\" of `%s`", typed, p->args->command->name);
+    return usage(p, "unknown option \"--%s\" of `%s`", typed, p->args->command->name);
 }
 
 static int add_value(struct parser *p, struct given_option *g, const char *value)
 {
     const struct command_option *o = g->option;
-    if (o->kind != OPTION_FLAG && o->kind != OPTION_VALUES && g->count > 0) {
+    if (o->kind != OPTION_FLAG && o->kind != OPTION_VALUES && g->count > 0)
         return usage(p, "--%s is given twice", o->name);
-    }
     g->count++;
     if (!value)
         return 0;
@@ -145,15 +142,13 @@ static int add_value(struct parser *p, struct given_option *g, const char *value
 static int take_option(struct parser *p, struct given_option *g, const char *attached)
 {
     const struct command_option *o = g->option;
-    if (o->kind == OPTION_FLAG && attached) {
+    if (o->kind == OPTION_FLAG && attached)
         return usage(p, "--%s takes no value", o->name);
-    }
     if (o->kind == OPTION_FLAG || o->kind == OPTION_VALUE_OPTIONAL || attached)
         return add_value(p, g, attached);
     const char *next = p->at < p->argc ? p->argv[p->at] : NULL;
-    if (!next || strncmp(next, "--", 2) == 0) {
+    if (!next || strncmp(next, "--", 2) == 0)
         return usage(p, "--%s needs a value: --%s %s", o->name, o->name, o->argument);
-    }
     p->at++;
     return add_value(p, g, next);
 }
@@ -172,9 +167,8 @@ static int take_letters(struct parser *p, const char *letters)
 {
     for (; *letters; letters++) {
         struct given_option *g = find_letter(p->args->given, *letters);
-        if (!g) {
+        if (!g)
             return usage(p, "unknown option \"-%c\"", *letters);
-        }
         bool takes_value = g->option->kind != OPTION_FLAG;
         const char *attached = takes_value && letters[1] ? letters + 1 : NULL;
         int rc = take_option(p, g, attached);
@@ -225,17 +219,14 @@ static int take_all(struct parser *p)
 static int check_words(struct parser *p)
 {
     const struct command_args *a = p->args;
-    if (!a->command) {
+    if (!a->command)
         return usage(p, "no command is given");
-    }
-    if (a->word_count < a->command->min_words) {
+    if (a->word_count < a->command->min_words)
         return usage(p, "`%s` needs more: syncd %s %s", a->command->name, a->command->name,
                      a->command->arguments);
-    }
-    if (a->word_count > a->command->max_words) {
+    if (a->word_count > a->command->max_words)
         return usage(p, "\"%.64s\" is one too many for `%s`", a->words[a->command->max_words],
                      a->command->name);
-    }
     return 0;
 }
 
