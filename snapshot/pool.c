@@ -16,6 +16,20 @@ void pool_close(struct pool *p)
     }
 }
 
+void pool_store_gone(struct pool *p, const struct store *s)
+{
+    for (size_t i = 0; i < p->store_count; i++)
+        p->gone[i] |= p->at[i].store == s;
+}
+
+bool pool_store_is_gone(const struct pool *p, const struct store *s)
+{
+    for (size_t i = 0; i < p->store_count; i++)
+        if (p->at[i].store == s)
+            return p->gone[i];
+    return true;
+}
+
 size_t pool_holders(const struct pool *p, const struct part_ref *ref)
 {
     size_t n = 0;

@@ -28,6 +28,10 @@ struct pool {
 
 void pool_close(struct pool *p); /* closes what is open; the stores stay the caller's */
 
+/* A store whose connection broke is not asked again. */
+void pool_store_gone(struct pool *p, const struct store *s);
+bool pool_store_is_gone(const struct pool *p, const struct store *s);
+
 /* How many of the stores hold the part with its size. */
 size_t pool_holders(const struct pool *p, const struct part_ref *ref);
 

@@ -1,0 +1,70 @@
+#include "restore/check.h"
+
+#include <sqlite3.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "syncd/base/err.h"
+#include "syncd/base/mem.h"
+
+#define STEPS_BETWEEN_LOOKS 100000
+
+static int look_at_cancel(void *arg)
+{
+    const atomic_bool *cancel = arg;
+    return cancel && atomic_load(cancel);
+}
+
+static int open_immutable(const char *path, sqlite3 **ret, struct err *e)
+{
+    sqlite3 *db = NULL;
+    OWN_MEM char *uri = NULL;
+    if (asprintf(&uri, "file:%s?mode=ro&immutable=1", path) < 0)
+        return err_nomem(e);
+    if (sqlite3_open_v2(uri, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX,
+                        NULL) != SQLITE_OK) {
+        int rc = err_set(e, ERR_DAMAGED, path, "%s cannot be opened: %s", path, sqlite3_errmsg(db));
+        sqlite3_close(db);
+        return rc;
+    }
+    *ret = db;
+    return 0;
+}
+
+/* Runs a check; its first row must be `expected`, or there must be none when that is NULL. */
+static int run_check(sqlite3 *db, const char *sql, const char *expected, const char *name,
+                     struct err *e)
+{
+    sqlite3_stmt *stmt = NULL;
+    int rc = 0;
+    int step = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL);
+    if (step == SQLITE_OK)
+        step = sqlite3_step(stmt);
+    const char *text = step == SQLITE_ROW ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
+    if (step == SQLITE_INTERRUPT)
+        rc = err_set(e, ERR_CANCELLED, name, "stopped");
+    else if (step != SQLITE_ROW && step != SQLITE_DONE)
+        rc = err_set(e, ERR_DAMAGED, name, "%s fails SQLite's check: %s", name, sqlite3_errmsg(db));
+    else if (expected ? !text || strcmp(text, expected) != 0 : step == SQLITE_ROW)
+        rc = err_set(e, ERR_DAMAGED, name, "%s fails SQLite's check: %s", name,
+                     expected && text ? text : "a foreign key leads nowhere");
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+int check_sqlite(const char *path, const char *name, bool thorough, const atomic_bool *cancel,
+                 struct err *e)
+{
+    sqlite3 *db = NULL;
+    int rc = open_immutable(path, &db, e);
+    if (rc)
+        return rc;
+    /* The handler only reads the flag. */
+    sqlite3_progress_handler(db, STEPS_BETWEEN_LOOKS, look_at_cancel, (void *)(uintptr_t)cancel);
+    rc = run_check(db, thorough ? "PRAGMA integrity_check(1)" : "PRAGMA quick_check(1)", "ok", name,
+                   e);
+    if (rc == 0 && thorough)
+        rc = run_check(db, "PRAGMA foreign_key_check", NULL, name, e);
+    sqlite3_close(db);
+    return rc;
+}

@@ -1,0 +1,17 @@
+/* What a restored database says of itself, before it is put in place. */
+#ifndef SYNCD_RESTORE_CHECK_H
+#define SYNCD_RESTORE_CHECK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct err;
+
+/* SQLite's quick_check, or with `thorough` integrity_check and foreign_key_check, over a file that
+ * nobody else has open and that has no -wal (opened with immutable=1, so no sidecar is made).
+ * `name` is what messages call it. ERR_DAMAGED with SQLite's first complaint. Blocks for as long as
+ * the check takes; *cancel (may be NULL) ends it with ERR_CANCELLED. */
+int check_sqlite(const char *path, const char *name, bool thorough, const atomic_bool *cancel,
+                 struct err *e);
+
+#endif

@@ -1,0 +1,44 @@
+/* Putting files under a folder, whatever names a snapshot holds: every component is opened by
+ * itself and never through a link, so that nothing outside the folder can be reached. */
+#ifndef SYNCD_RESTORE_PLACE_H
+#define SYNCD_RESTORE_PLACE_H
+
+#include <stdbool.h>
+#include <sys/stat.h>
+
+struct entry;
+struct err;
+
+/* Where an entry goes: the folder that will hold it, and the last component of its name. */
+struct place {
+    int dir_fd; /* -1: the folder does not exist yet (without `create`) */
+    char name[256];
+    char *shown; /* the whole path, for messages */
+};
+void place_close(struct place *p);
+#define OWN_PLACE __attribute__((cleanup(place_close)))
+
+/* Opens the folder of root/<path>; with `create` missing folders are made (0755 less the umask).
+ * ERR_DAMAGED for a path with "..", ".", an empty or too long component; ERR_REFUSED when a
+ * component is a link or no folder. */
+int place_open(int root_fd, const char *root, const char *path, bool create, struct place *ret,
+               struct err *e);
+
+/* A file under construction beside its final name. */
+struct placing {
+    int fd;
+    char tmp[64]; /* in place.dir_fd */
+};
+int placing_begin(const struct place *p, struct placing *ret, struct err *e);
+
+/* Owner (when we may), mode and mtime of the entry, fsync, the final name (never over an existing
+ * one: ERR_EXISTS), fsync of the folder. Closes the file. setuid and setgid bits come back only
+ * with keep_special. *ret_owner_differs: the owner could not be set. */
+int placing_finish(struct placing *g, const struct place *p, const struct entry *entry,
+                   bool keep_special, bool *ret_owner_differs, struct err *e);
+void placing_abort(struct placing *g, const struct place *p);
+
+/* "/proc/self/fd/N/NAME": a path for libraries that know no openat(). */
+void placing_path(const struct placing *g, const struct place *p, char ret[static 320]);
+
+#endif

@@ -1,0 +1,60 @@
+/* Bringing a snapshot back beside what is there: to a folder, or one entry to a file or a stream.
+ */
+#ifndef SYNCD_RESTORE_RESTORE_H
+#define SYNCD_RESTORE_RESTORE_H
+
+#include <stdatomic.h>
+
+#include "restore/image_fetch.h"
+
+struct err;
+
+enum restore_result {
+    RESTORE_WOULD,    /* a dry run: would be written */
+    RESTORE_RESTORED, /* written, checked and in place */
+    RESTORE_EQUAL,    /* was there already, the same */
+    RESTORE_SALVAGED, /* in place, with pages missing */
+    RESTORE_DIFFERS,  /* something else is there: nothing was written at all */
+};
+
+struct restored_file {
+    const char *path; /* the entry's; valid during the call */
+    const char *target;
+    uint64_t bytes;
+    enum restore_result result;
+    bool owner_differs; /* the owner could not be set */
+    uint64_t as_of_us;
+    const char *carried;                 /* why the entry is older than the snapshot, or NULL */
+    const struct image_fetched *fetched; /* images; else NULL */
+};
+
+struct restore_params {
+    struct pool *pool;
+    const struct snapshot *snapshot;
+    const char *const *globs; /* entries' paths must match one (fnmatch, as a whole or in their last
+                                 component); NULL: all */
+    const char *target;       /* folder; made when missing; or NULL */
+    const char *output;       /* file, or "-" for stdout (fd 1); exactly one of the two is given */
+    const char
+        *scratch_dir; /* for "-": where the image is put together; NULL: $TMPDIR or /var/tmp */
+    bool dry_run, salvage, keep_special, skip_check;
+    void (*file)(void *arg, const struct restored_file *f); /* told of each; in entries' order */
+    void (*total)(void *arg, uint64_t bytes);
+    void (*progress)(void *arg, uint64_t raw_bytes);
+    void (*checking)(void *arg, const char *path); /* SQLite's own check begins */
+    void *arg;
+    const atomic_bool *cancel;
+};
+
+struct restore_summary {
+    size_t count, equal, salvaged, differs, older;
+    uint64_t bytes;
+};
+
+/* 0: all asked for is in place (summary.salvaged says whether with holes). ERR_EXISTS: something
+ * else is in the way, nothing was written. ERR_NOT_FOUND: no entry matches. ERR_NO_SPACE before
+ * anything is written, when it is foreseeable. On any error what is not finished is removed; files
+ * that were finished before stay, equal to the snapshot's. */
+int restore_run(const struct restore_params *p, struct restore_summary *ret, struct err *e);
+
+#endif
