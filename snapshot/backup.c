@@ -320,7 +320,7 @@ static int start_pipeline(struct run *run, struct err *e)
                                  .next_sequence = run->plan.next_sequence,
                                  .worker_count = p->worker_count,
                                  .cancel = p->cancel,
-                                 .part_stored = p->part_stored,
+                                 .publishing = p->publishing,
                                  .sent = p->sent,
                                  .arg = p->arg};
     memcpy(o.repository, p->repository->id, REPO_ID_SIZE);

@@ -29,7 +29,7 @@ struct backup_params {
     } workers[PIPELINE_WORKERS_MAX];
     bool (*is_ours)(void *arg, const struct part_ref *ref);
     bool (*is_damaged)(void *arg, const struct store *s, const struct part_ref *ref);
-    void (*part_stored)(void *arg, size_t worker, const struct part_ref *ref, bool snapshot);
+    void (*publishing)(void *arg, const struct part_ref *ref, bool snapshot);
     void (*read)(void *arg, uint64_t bytes);
     void (*total)(void *arg, uint64_t bytes);
     void (*sent)(void *arg, size_t worker, uint64_t bytes);

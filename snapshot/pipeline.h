@@ -37,9 +37,10 @@ struct pipeline_options {
     unsigned threads;          /* compressing; 0: one a core, at most 4 */
     size_t queue_bytes;        /* 0: 4 MiB */
     const atomic_bool *cancel; /* set by a signal: adding ends with ERR_CANCELLED; may be NULL */
-    /* Called by a sender's thread when a part has become durable on a worker, and with the bytes
-     * that were just handed to its store; either may be NULL. */
-    void (*part_stored)(void *arg, size_t worker, const struct part_ref *ref, bool snapshot);
+    /* Called by senders' threads: just before a part gets its final name on a worker (so that what
+     * is ours is known before it can be seen), and with the bytes that were handed to a store.
+     * Either may be NULL. */
+    void (*publishing)(void *arg, const struct part_ref *ref, bool snapshot);
     void (*sent)(void *arg, size_t worker, uint64_t bytes);
     void *arg;
 };

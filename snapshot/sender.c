@@ -88,6 +88,8 @@ static int end_file(struct sender *s, const struct message *m, struct err *e)
     bool as_snap = m->snapshot && p->o.workers[s->index].holds_listed;
     part_name_format(&m->ref, as_snap ? PART_SNAP : PART_PACK, name);
     snprintf(path, sizeof path, "%s/%s", p->o.source, name);
+    if (p->o.publishing)
+        p->o.publishing(p->o.arg, &m->ref, m->snapshot);
     int rc = store_publish(s->file, s->tmp, path, m->mtime_us, e);
     if (rc)
         return rc;
@@ -98,8 +100,6 @@ static int end_file(struct sender *s, const struct message *m, struct err *e)
         s->result.stored = true;
         s->result.as_snap = as_snap;
     }
-    if (p->o.part_stored)
-        p->o.part_stored(p->o.arg, s->index, &m->ref, m->snapshot);
     return 0;
 }
 

@@ -1,0 +1,186 @@
+#include "syncd/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "syncd/base/buf.h"
+#include "syncd/base/io.h"
+#include "syncd/base/log.h"
+#include "syncd/base/mem.h"
+#include "syncd/catalog.h"
+#include "syncd/command.h"
+#include "syncd/lock.h"
+#include "syncd/report.h"
+
+#define REPOSITORY_FILE "repository.json"
+#define TOKEN_FILE "token"
+#define SMALL_FILE_MAX 4096u
+
+char *session_state_path(const struct session *s, const char *name)
+{
+    return io_path(s->conf->state_dir, name);
+}
+
+/* ---- what lies in state_dir ---- */
+
+static int read_small(const struct session *s, const char *name, struct buf *ret, struct err *e)
+{
+    OWN_MEM char *path = session_state_path(s, name);
+    return path ? io_read_file(path, SMALL_FILE_MAX, ret, e) : err_nomem(e);
+}
+
+static int load_identity(struct session *s, struct err *e)
+{
+    OWN_BUF struct buf repository = BUF_INIT, token = BUF_INIT;
+    int rc = read_small(s, REPOSITORY_FILE, &repository, e);
+    if (rc == 0) {
+        rc = repository_decode(repository.data, repository.len, s->conf->state_dir, &s->repository,
+                               e);
+        s->has_repository = rc == 0;
+    } else if (rc == ERR_NOT_FOUND) {
+        rc = 0;
+    }
+    if (rc)
+        return rc;
+    rc = read_small(s, TOKEN_FILE, &token, e);
+    if (rc)
+        return rc == ERR_NOT_FOUND ? 0 : rc;
+    while (token.len && token.data[token.len - 1] == '\n')
+        token.len--;
+    const char *text = buf_cstr(&token);
+    if (!text || !hex_decode(text, s->token, TOKEN_SIZE))
+        return err_set(e, ERR_DAMAGED, TOKEN_FILE, "%s/%s is damaged", s->conf->state_dir,
+                       TOKEN_FILE);
+    s->has_token = true;
+    return 0;
+}
+
+static int save_small(struct session *s, const char *name, const struct buf *b, struct err *e)
+{
+    OWN_MEM char *path = session_state_path(s, name);
+    if (!path || b->bad)
+        return err_nomem(e);
+    return io_replace_file(path, b->data, b->len, 0600, e);
+}
+
+int session_save_repository(struct session *s, struct err *e)
+{
+    OWN_BUF struct buf b = BUF_INIT;
+    int rc = repository_encode(&s->repository, &b, e);
+    return rc ? rc : save_small(s, REPOSITORY_FILE, &b, e);
+}
+
+int session_save_token(struct session *s, struct err *e)
+{
+    char hex[2 * TOKEN_SIZE + 1];
+    OWN_BUF struct buf b = BUF_INIT;
+    hex_encode(s->token, TOKEN_SIZE, hex);
+    buf_printf(&b, "%s\n", hex);
+    return save_small(s, TOKEN_FILE, &b, e);
+}
+
+/* ---- opening ---- */
+
+static int read_config(struct session *s, const struct command_args *args, struct report *report,
+                       struct err *e)
+{
+    struct conf_errors more = {0};
+    int rc = conf_read(args_config_path(args), &s->conf, &more, e);
+    if (rc && more.count > 0) {
+        report_error(report, e);
+        for (size_t i = 0; i < more.count; i++) {
+            struct err line = ERR_INIT;
+            err_set(&line, ERR_CONFIG, args_config_path(args), "%s", more.line[i]);
+            if (i + 1 < more.count)
+                report_error(report, &line);
+            else
+                *e = line;
+        }
+    }
+    return rc;
+}
+
+static int open_catalog(struct session *s, struct err *e)
+{
+    OWN_MEM char *notice = NULL;
+    int rc = catalog_open(s->conf->state_dir, &s->catalog, &notice, e);
+    if (rc == 0 && notice)
+        log_msg(LOG_LEVEL_WARNING, "%s", notice);
+    return rc;
+}
+
+int session_open(const struct command_args *args, struct report *report, bool with_catalog,
+                 struct session **ret, struct err *e)
+{
+    struct session *s = mem_alloc(1, sizeof *s);
+    if (!s)
+        return err_nomem(e);
+    for (size_t i = 0; i < CONF_MAX_WORKERS; i++)
+        s->workers[i].cancel_event = s->workers[i].cancel_fd = -1;
+    int rc = digest_init(e);
+    if (rc == 0)
+        rc = read_config(s, args, report, e);
+    if (rc == 0)
+        rc = state_dir_check(s->conf->state_dir, e);
+    if (rc == 0)
+        rc = load_identity(s, e);
+    if (rc == 0 && with_catalog)
+        rc = open_catalog(s, e);
+    for (size_t i = 0; rc == 0 && i < s->conf->worker_count; i++)
+        s->workers[s->worker_count++].conf = &s->conf->workers[i];
+    if (rc) {
+        session_close(s);
+        return rc;
+    }
+    *ret = s;
+    return 0;
+}
+
+/* ---- fingerprints ---- */
+
+/* A folder that is ours alone and not on a disk, if it can be. */
+static bool usable_runtime_dir(const char *path)
+{
+    struct stat st;
+    if (io_mkdir(path, 0700) < 0 && errno != EEXIST)
+        return false;
+    return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
+           (st.st_mode & 022) == 0 && access(path, W_OK | X_OK) == 0;
+}
+
+static char *runtime_dir(void)
+{
+    const char *given = getenv("RUNTIME_DIRECTORY"), *user = getenv("XDG_RUNTIME_DIR");
+    char *candidates[4] = {given ? strdup(given) : NULL, strdup("/run/syncd"),
+                           user ? io_path(user, "syncd") : NULL, NULL};
+    if (asprintf(&candidates[3], "/dev/shm/syncd-%u", (unsigned)geteuid()) < 0)
+        candidates[3] = NULL;
+    char *found = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(candidates); i++) {
+        if (!found && candidates[i] && usable_runtime_dir(candidates[i]))
+            found = TAKE_PTR(candidates[i]);
+        free(candidates[i]);
+    }
+    return found;
+}
+
+int session_fingerprint_dir(const struct session *s, const char *source, char **ret, struct err *e)
+{
+    char id[2 * REPO_ID_SIZE + 1];
+    OWN_MEM char *base = runtime_dir(), *dir = NULL;
+    if (!base)
+        base = session_state_path(s, "run");
+    hex_encode(s->repository.id, REPO_ID_SIZE, id);
+    if (!base || asprintf(&dir, "%s/%s/%s", base, id, source) < 0) {
+        dir = NULL;
+        return err_nomem(e);
+    }
+    int rc = io_make_dirs(dir, 0700, e);
+    if (rc == 0)
+        *ret = TAKE_PTR(dir);
+    return rc;
+}

@@ -1,0 +1,82 @@
+/* What commands have in common: the config, the state_dir with catalog and identity, and the
+ * workers, connected side by side. */
+#ifndef SYNCD_SESSION_H
+#define SYNCD_SESSION_H
+
+#include "conf/conf.h"
+#include "snapshot/pool.h"
+#include "snapshot/repository.h"
+#include "syncd/base/err.h"
+
+struct catalog;
+struct command_args;
+struct report;
+struct store;
+
+struct session_worker {
+    const struct conf_worker *conf;
+    struct store *store; /* NULL: does not answer, see err */
+    struct err err;      /* why it takes no part; code 0: it does */
+    int cancel_event;    /* eventfd: ends what the store is doing */
+    int cancel_fd;       /* readable on that and on a signal */
+    bool has_repository;
+    struct repository repository;
+    struct epoch epoch; /* the ruling one there; number 0: none */
+    uint32_t highest_epoch;
+    struct listing listing; /* of the source that was asked for last */
+};
+
+struct session {
+    struct conf *conf;
+    struct catalog *catalog;
+    bool has_repository; /* known from state_dir, or from a worker */
+    struct repository repository;
+    bool has_token;
+    uint8_t token[TOKEN_SIZE];
+    uint32_t epoch; /* the ruling one, ours; 0 before session_connect */
+    size_t worker_count;
+    struct session_worker workers[CONF_MAX_WORKERS];
+};
+
+/* Reads the config (-c), checks state_dir, opens the catalog (*ret->catalog stays NULL without
+ * `with_catalog`), reads repository and token. Errors of the config beyond the first go to the
+ * report. */
+int session_open(const struct command_args *args, struct report *report, bool with_catalog,
+                 struct session **ret, struct err *e);
+void session_close(struct session *s); /* NULL is fine */
+
+/* Connects to all workers at once and reads repository and epoch of each. A worker that cannot take
+ * part has its err set; the answer is an error only when none can. Waits at most 30 s. */
+int session_connect(struct session *s, struct err *e);
+
+/* Connects one worker, without looking at its repository. */
+int session_connect_worker(struct session *s, struct session_worker *w, struct err *e);
+
+/* This machine may write: it holds the ruling token. ERR_FENCED, with both ways on, else. Sets
+ * s->epoch; a worker with another repository or another ruler is left out with its err. */
+int session_check_leader(struct session *s, struct err *e);
+
+/* Reads the source's listing on each connected worker, side by side; one that fails is left out. */
+int session_list(struct session *s, const char *source, struct err *e);
+
+/* The pool of a source over the connected workers; valid until the next session_list. */
+void session_pool(struct session *s, const char *source, struct pool *ret);
+
+/* How many workers take part. */
+size_t session_attached(const struct session *s);
+
+/* The folder for a source's fingerprints, made when missing: $RUNTIME_DIRECTORY, /run/syncd,
+ * $XDG_RUNTIME_DIR/syncd or /dev/shm/syncd-<uid>, the first that can be used, in a folder of the
+ * repository and the source. *ret is the caller's. */
+int session_fingerprint_dir(const struct session *s, const char *source, char **ret, struct err *e);
+
+/* Paths of the leader's own files; the caller's. */
+char *session_state_path(const struct session *s, const char *name);
+char *session_identity_file(const struct session *s, const struct conf_worker *w);
+char *session_known_hosts(const struct session *s, const struct conf_worker *w);
+
+/* Writes repository and token into state_dir, durably. */
+int session_save_repository(struct session *s, struct err *e);
+int session_save_token(struct session *s, struct err *e);
+
+#endif

@@ -1,0 +1,260 @@
+/* The workers' side of a session. */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "syncd/ask.h"
+#include "syncd/base/io.h"
+#include "syncd/base/mem.h"
+#include "syncd/catalog.h"
+#include "syncd/session.h"
+#include "syncd/signals.h"
+#include "transport/open.h"
+#include "transport/store.h"
+
+void session_close(struct session *s)
+{
+    if (!s)
+        return;
+    for (size_t i = 0; i < CONF_MAX_WORKERS; i++) {
+        store_close(s->workers[i].store);
+        listing_free(&s->workers[i].listing);
+        mem_closep(&s->workers[i].cancel_fd);
+        mem_closep(&s->workers[i].cancel_event);
+    }
+    catalog_close(s->catalog);
+    conf_free(s->conf);
+    free(s);
+}
+
+/* ---- connecting ---- */
+
+/* An epoll descriptor is readable when one of its members is: a signal, or this worker alone. */
+static int make_cancel_fd(struct session_worker *w, struct err *e)
+{
+    struct epoll_event on = {.events = EPOLLIN};
+    int signal_fd = *signals_cancel_fd();
+    if (w->cancel_fd >= 0)
+        return 0;
+    w->cancel_event = eventfd(0, EFD_CLOEXEC);
+    w->cancel_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (w->cancel_event < 0 || w->cancel_fd < 0 ||
+        epoll_ctl(w->cancel_fd, EPOLL_CTL_ADD, w->cancel_event, &on) < 0 ||
+        (signal_fd >= 0 && epoll_ctl(w->cancel_fd, EPOLL_CTL_ADD, signal_fd, &on) < 0))
+        return err_sys(e, errno, w->conf->name, "cannot prepare the connection");
+    return 0;
+}
+
+static char *existing_or_null(char *path)
+{
+    if (path && access(path, F_OK) == 0)
+        return path;
+    free(path);
+    return NULL;
+}
+
+char *session_identity_file(const struct session *s, const struct conf_worker *w)
+{
+    return w->identity_file ? strdup(w->identity_file) : session_state_path(s, "id_ed25519");
+}
+
+char *session_known_hosts(const struct session *s, const struct conf_worker *w)
+{
+    return w->known_hosts ? strdup(w->known_hosts) : session_state_path(s, "known_hosts");
+}
+
+static int open_store(struct session *s, struct session_worker *w, struct err *e)
+{
+    OWN_MEM char *identity = session_identity_file(s, w->conf);
+    OWN_MEM char *known_hosts = session_known_hosts(s, w->conf);
+    char *password = NULL;
+    if (!w->conf->identity_file)
+        identity = existing_or_null(TAKE_PTR(identity));
+    int rc = w->conf->password_file ? conf_read_secret(w->conf->password_file, &password, e) : 0;
+    struct store_options o = {.name = w->conf->name,
+                              .identity_file = identity,
+                              .password = password,
+                              .use_agent = true,
+                              .known_hosts = known_hosts,
+                              .max_rate = w->conf->max_rate,
+                              .cancel_fd = &w->cancel_fd};
+    if (rc == 0)
+        rc = url_parse(w->conf->url, &o.url, e);
+    if (rc == 0)
+        rc = store_open_url(&o, &w->store, e);
+    ask_wipe(&password);
+    return rc;
+}
+
+int session_connect_worker(struct session *s, struct session_worker *w, struct err *e)
+{
+    int rc = make_cancel_fd(w, e);
+    return rc ? rc : open_store(s, w, e);
+}
+
+static void leave_out(struct session_worker *w)
+{
+    store_close(w->store);
+    w->store = NULL;
+}
+
+struct connecting {
+    struct session *s;
+    struct session_worker *w;
+    const char *source; /* listing instead of connecting */
+};
+
+static void *connect_main(void *arg)
+{
+    struct connecting *c = arg;
+    struct session_worker *w = c->w;
+    int rc = session_connect_worker(c->s, w, &w->err);
+    if (rc == 0)
+        rc = repository_read(w->store, &w->repository, &w->err);
+    w->has_repository = rc == 0;
+    if (rc == 0)
+        rc = epoch_read(w->store, &w->epoch, &w->highest_epoch, &w->err);
+    if (rc)
+        leave_out(w);
+    return NULL;
+}
+
+static void *list_main(void *arg)
+{
+    struct connecting *c = arg;
+    listing_free(&c->w->listing);
+    if (listing_read(c->w->store, c->source, &c->w->listing, &c->w->err))
+        leave_out(c->w);
+    return NULL;
+}
+
+/* Runs `work` for each worker at the same time; alone, without a thread. */
+static void for_each_worker(struct session *s, const char *source, void *(*work)(void *))
+{
+    struct connecting c[CONF_MAX_WORKERS];
+    pthread_t threads[CONF_MAX_WORKERS];
+    bool started[CONF_MAX_WORKERS] = {0};
+    for (size_t i = 0; i < s->worker_count; i++) {
+        c[i] = (struct connecting){s, &s->workers[i], source};
+        if (source && !s->workers[i].store)
+            continue;
+        started[i] = i + 1 < s->worker_count && pthread_create(&threads[i], NULL, work, &c[i]) == 0;
+        if (!started[i])
+            work(&c[i]);
+    }
+    for (size_t i = 0; i < s->worker_count; i++)
+        if (started[i])
+            pthread_join(threads[i], NULL);
+}
+
+size_t session_attached(const struct session *s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->worker_count; i++)
+        n += s->workers[i].store != NULL;
+    return n;
+}
+
+/* The error of a session in which no worker takes part: that of the first. */
+static int none_left(const struct session *s, struct err *e)
+{
+    if (session_attached(s) > 0)
+        return 0;
+    if (s->worker_count == 0) {
+        err_set(e, ERR_CONFIG, s->conf->file, "%s names no worker", s->conf->file);
+        return err_hint(e, "Add a worker block, or let `syncd setup sftp://USER@HOST/PATH` do it.");
+    }
+    *e = s->workers[0].err;
+    return e->code;
+}
+
+/* All workers must hold the same repository, and the one that this leader knows. */
+static void check_repositories(struct session *s)
+{
+    for (size_t i = 0; i < s->worker_count; i++) {
+        struct session_worker *w = &s->workers[i];
+        if (!w->store)
+            continue;
+        if (!s->has_repository) {
+            s->repository = w->repository;
+            s->has_repository = true;
+        }
+        if (memcmp(s->repository.id, w->repository.id, REPO_ID_SIZE) == 0 &&
+            memcmp(s->repository.seed, w->repository.seed, SEED_SIZE) == 0)
+            continue;
+        err_set(&w->err, ERR_FOREIGN, w->conf->name,
+                "%s holds another repository than this leader's (of '%s'); it is left alone",
+                w->conf->name, w->repository.leader);
+        err_hint(&w->err,
+                 "Give each leader a path of its own in the worker's url. If this machine "
+                 "replaces '%s', run `syncd restore --from URL` or `syncd adopt`.",
+                 w->repository.leader);
+        leave_out(w);
+    }
+}
+
+int session_connect(struct session *s, struct err *e)
+{
+    for_each_worker(s, NULL, connect_main);
+    check_repositories(s);
+    return none_left(s, e);
+}
+
+int session_list(struct session *s, const char *source, struct err *e)
+{
+    for_each_worker(s, source, list_main);
+    return none_left(s, e);
+}
+
+void session_pool(struct session *s, const char *source, struct pool *ret)
+{
+    *ret = (struct pool){.repository = &s->repository, .source = source};
+    for (size_t i = 0; i < s->worker_count; i++) {
+        if (!s->workers[i].store)
+            continue;
+        ret->at[ret->store_count].store = s->workers[i].store;
+        ret->at[ret->store_count++].listing = &s->workers[i].listing;
+    }
+}
+
+/* ---- who leads ---- */
+
+static int fenced(const struct session_worker *w, const char *why, struct err *e)
+{
+    err_set(e, ERR_FENCED, w->conf->name,
+            "%s: the repository of '%s' has another leader than this machine (%s); nothing is "
+            "written",
+            w->conf->name, w->repository.leader, why);
+    return err_hint(e, "If this is a re-installed or replaced leader, `syncd restore --from URL` "
+                       "brings its data back first; if its data is right as it is, `syncd adopt` "
+                       "makes it the leader.");
+}
+
+int session_check_leader(struct session *s, struct err *e)
+{
+    s->epoch = 0;
+    for (size_t i = 0; i < s->worker_count; i++)
+        if (s->workers[i].store)
+            s->epoch = MAX(s->epoch, s->workers[i].epoch.number);
+    for (size_t i = 0; i < s->worker_count; i++) {
+        struct session_worker *w = &s->workers[i];
+        if (!w->store || w->epoch.number == 0)
+            continue;
+        bool ours = s->has_token && memcmp(w->epoch.token, s->token, TOKEN_SIZE) == 0;
+        if (w->epoch.number == s->epoch && !ours)
+            return fenced(w,
+                          s->has_token ? "a newer one took over"
+                                       : "this machine never was it, or lost its state_dir",
+                          e);
+    }
+    if (s->epoch == 0) {
+        err_set(e, ERR_FENCED, NULL, "the repository has no leader yet");
+        return err_hint(e, "Run `syncd setup`.");
+    }
+    return 0;
+}
