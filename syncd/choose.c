@@ -8,8 +8,9 @@
 #include "syncd/session.h"
 
 #define PREFIX_MIN 6
-#define SLACK_S (7 * 86400) /* a run takes no longer, so no cut is further before its part's time  \
-                             */
+#define SLACK_S                                                                                    \
+    (7 * 86400) /* a run takes no longer, so no cut is further before its part's time              \
+                 */
 
 int choose_source(const struct session *s, const char *named, const char **ret, struct err *e)
 {

@@ -1,6 +1,7 @@
 /* The tables of commands and options. To add a command: write cmd_<name>.c, declare its function
  * below, and put it into its row instead of NULL. */
 #include "syncd/command.h"
+#include "syncd/commands.h"
 
 #define END_OF_OPTIONS                                                                             \
     {                                                                                              \
@@ -109,7 +110,7 @@ static const struct command_option status_options[] = {
 const struct command command_table[] = {
     {
         .name = "setup",
-        .run = NULL,
+        .run = cmd_setup,
         .arguments = "[URL]",
         .max_words = 1,
         .options = setup_options,
@@ -125,7 +126,7 @@ const struct command command_table[] = {
     },
     {
         .name = "check",
-        .run = NULL,
+        .run = cmd_check,
         .arguments = "",
         .options = no_options,
         .summary = "Find everything that would fail tonight.",
@@ -136,7 +137,7 @@ const struct command command_table[] = {
     },
     {
         .name = "backup",
-        .run = NULL,
+        .run = cmd_backup,
         .arguments = "[SOURCE...]",
         .max_words = COMMAND_WORDS_MAX,
         .options = no_options,
@@ -148,7 +149,7 @@ const struct command command_table[] = {
     },
     {
         .name = "snapshots",
-        .run = NULL,
+        .run = cmd_snapshots,
         .arguments = "[SOURCE]",
         .max_words = 1,
         .options = no_options,
@@ -159,7 +160,7 @@ const struct command command_table[] = {
     },
     {
         .name = "restore",
-        .run = NULL,
+        .run = cmd_restore,
         .arguments = "[SOURCE]",
         .max_words = 1,
         .options = restore_options,
