@@ -234,26 +234,42 @@ static int copy_out(int from, uint64_t bytes, int to, const char *name, struct e
     return 0;
 }
 
-/* The pages come in no order, so the image is put together in a file without a name first. */
+/* The pages come in no order, so the image is put together in a scratch file first. It has a name
+ * until it is checked, because SQLite opens files by name alone. */
+static int stream_image(struct restoring *r, const struct entry *n, const struct place *at,
+                        struct image_fetched *fetched, struct err *e)
+{
+    struct placing g = {.fd = -1};
+    char path[320];
+    int rc = placing_begin(at, &g, e);
+    if (rc)
+        return rc;
+    rc = fetch_into(r, n, g.fd, fetched, e);
+    placing_path(&g, at, path);
+    if (rc == 0)
+        rc = check_image(r, n, path, fetched, e);
+    if (rc == 0)
+        rc = copy_out(g.fd, entry_size(n), STDOUT_FILENO, n->path, e);
+    placing_abort(&g, at);
+    return rc;
+}
+
 static int stream_entry(void *arg, struct entry *n, struct err *e)
 {
     struct restoring *r = arg;
     struct restored_file f = {0};
-    struct image_fetched fetched;
-    char path[64];
+    struct image_fetched fetched = {0};
+    OWN_PLACE struct place at = {.dir_fd = -1};
     if (!matches(r->p, n))
         return 0;
     const char *dir = r->p->scratch_dir ? r->p->scratch_dir : getenv("TMPDIR");
     dir = dir ? dir : "/var/tmp";
-    OWN_FD int fd = io_open(dir, O_TMPFILE | O_RDWR, 0600);
+    OWN_FD int fd = io_open(dir, O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0)
-        return err_sys(e, errno, dir, "cannot make a temporary file in %s", dir);
-    int rc = fetch_into(r, n, fd, &fetched, e);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        return err_sys(e, errno, dir, "cannot open the folder %s", dir);
+    int rc = place_open(fd, dir, "syncd-output", false, &at, e);
     if (rc == 0)
-        rc = check_image(r, n, path, &fetched, e);
-    if (rc == 0)
-        rc = copy_out(fd, entry_size(n), STDOUT_FILENO, n->path, e);
+        rc = stream_image(r, n, &at, &fetched, e);
     if (rc == 0) {
         f.result = fetched.missing_pages ? RESTORE_SALVAGED : RESTORE_RESTORED;
         f.fetched = &fetched;

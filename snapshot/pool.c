@@ -97,7 +97,7 @@ int pool_part(struct pool *p, const struct part_ref *ref, const struct part_file
               struct err *e)
 {
     size_t first = first_store(p, ref);
-    int rc = err_set(e, ERR_CONNECT, p->source, "no worker answers");
+    int rc = p->store_count ? 0 : err_set(e, ERR_CONNECT, p->source, "no worker answers");
     for (size_t k = 0; k < p->store_count; k++) {
         size_t i = (first + k) % p->store_count;
         rc = open_at(p, i, ref, e);
@@ -114,7 +114,7 @@ int pool_block(struct pool *p, const struct part_ref *ref, size_t index, struct 
                const uint8_t **ret_raw, struct err *e)
 {
     size_t first = first_store(p, ref);
-    int rc = err_set(e, ERR_CONNECT, p->source, "no worker answers");
+    int rc = p->store_count ? 0 : err_set(e, ERR_CONNECT, p->source, "no worker answers");
     for (size_t k = 0; k < p->store_count; k++) {
         size_t i = (first + k) % p->store_count;
         rc = open_at(p, i, ref, e);

@@ -142,7 +142,8 @@ static int run_locked(struct job *j)
     int rc = catalog_run_abandon(s->catalog, j->source->name, clock_now_us(),
                                  "it was cut off (power, crash or kill)", NULL, &j->err);
     if (rc == 0)
-        rc = catalog_run_begin(s->catalog, j->source->name, clock_now_us(), &j->run.id, &j->err);
+        rc =
+            catalog_run_begin(s->catalog, j->source->name, clock_now_us(), &j->run.number, &j->err);
     if (rc == 0)
         rc = session_list(s, j->source->name, &j->err);
     if (rc == 0)
@@ -190,7 +191,7 @@ static void note_run(struct job *j)
         snprintf(j->workers[i].error, sizeof j->workers[i].error, "%s",
                  j->worker_errors[i].message);
     }
-    if (run->id && catalog_run_end(j->s->catalog, run, j->workers, j->s->worker_count, &e))
+    if (run->number && catalog_run_end(j->s->catalog, run, j->workers, j->s->worker_count, &e))
         report_warning(j->report, &e);
 }
 

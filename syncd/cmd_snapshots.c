@@ -16,8 +16,7 @@
 struct row {
     const char *source;
     struct snapshot snapshot;
-    uint64_t size_bytes;
-    bool readable;
+    uint64_t size_bytes, new_bytes;
     bool whole[CONF_MAX_WORKERS]; /* by the session's workers */
     bool present[CONF_MAX_WORKERS];
 };
@@ -62,7 +61,7 @@ static void add_json(struct listing_rows *l, const struct row *row)
     report_json_set(o, "taken_at", report_json_time(row->snapshot.section.as_of_us));
     report_json_set(o, "complete", json_boolean(row->snapshot.section.complete));
     report_json_set(o, "size_bytes", report_json_size(row->size_bytes));
-    report_json_set(o, "new_bytes", report_json_size(row->snapshot.ref.size_bytes));
+    report_json_set(o, "new_bytes", report_json_size(row->new_bytes));
     report_json_set(o, "listed_parts", report_json_size(row->snapshot.section.listed_count));
     report_json_set(o, "proven_at", report_json_time(proven_at(l->s, row)));
     report_json_set(o, "workers", workers);
@@ -79,7 +78,7 @@ static void add_text(struct listing_rows *l, const struct row *row)
                        row->whole[i] ? "" : " (not whole)");
     show_id(row->snapshot.ref.id, id);
     show_size(row->size_bytes, size);
-    show_size(row->snapshot.ref.size_bytes, news);
+    show_size(row->new_bytes, news);
     show_age(proven_at(l->s, row), clock_now_us(), age);
     clock_local(row->snapshot.section.as_of_us, time);
     const char *cells[] = {row->source, id,
@@ -97,9 +96,10 @@ static bool read_row(struct listing_rows *l, struct pool *pool, const struct par
     struct err e = ERR_INIT;
     struct part_ref want = *ref;
     want.size_bytes = 0;
-    if (pool_snapshot(pool, &want, &row->snapshot, &e) == 0)
-        row->readable = pool_entries(pool, &row->snapshot, r, add_size, &row->size_bytes, &e) == 0;
-    if (e.code)
+    int rc = pool_snapshot(pool, &want, &row->snapshot, &e);
+    if (rc == 0)
+        rc = pool_entries(pool, &row->snapshot, r, add_size, &row->size_bytes, &e);
+    if (rc)
         report_warning(l->report, &e);
     for (size_t i = 0; i < l->s->worker_count; i++) {
         const struct session_worker *w = &l->s->workers[i];
@@ -109,6 +109,14 @@ static bool read_row(struct listing_rows *l, struct pool *pool, const struct par
                                                              row->snapshot.part_count);
     }
     return row->snapshot.part_count > 0;
+}
+
+/* What came with the snapshot: its own part, and the listed ones since the snapshot before. */
+static void count_new(struct row *row, const struct part_ref *before)
+{
+    for (size_t i = 0; i < row->snapshot.part_count; i++)
+        if (!before || part_order(&row->snapshot.parts[i], before) > 0)
+            row->new_bytes += row->snapshot.parts[i].size_bytes;
 }
 
 /* Whether an earlier worker's listing showed this snapshot already. */
@@ -155,6 +163,7 @@ static int list_source(struct listing_rows *l, const char *source, struct err *e
     for (size_t i = 0; i < all.count; i++) {
         struct row row = {.source = source};
         if (read_row(l, &pool, &all.parts[i].ref, r, &row)) {
+            count_new(&row, i ? &all.parts[i - 1].ref : NULL);
             add_json(l, &row);
             add_text(l, &row);
             l->count++;
