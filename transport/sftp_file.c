@@ -31,8 +31,8 @@
 
 struct sftp_file {
     struct store_file file;
-    LIBSSH2_SFTP_HANDLE *handle;
-    struct err failed; /* code 0: none; a write that failed for good */
+    LIBSSH2_SFTP_HANDLE *handle; /* NULL: closed on the server */
+    struct err failed;           /* code 0: none; a write that failed for good */
     char path[STORE_PATH_SIZE];
     uint8_t *window;   /* NULL: open for reading */
     size_t room;       /* size of window */
@@ -83,7 +83,7 @@ int sftp_create(struct store *st, const char *path, struct store_file **ret, str
         return rc;
     struct sftp_path p = sftp_path_in(s, path);
     LIBSSH2_SFTP_ATTRIBUTES a;
-    if (!s->refuses_overwrite && sftp_look(s, p.s, &a, NULL) == 0)
+    if (!s->is_openssh && sftp_look(s, p.s, &a, NULL) == 0)
         return name_taken(s, path, e);
     size_t limit = s->round_trip_us > FAR_US ? WINDOW_FAR : WINDOW_NEAR;
     OWN_MEM uint8_t *window = malloc(limit + SLACK);
@@ -254,6 +254,9 @@ int sftp_write(struct store_file *file, const void *p, size_t n, struct err *e)
     struct sftp *s = session_of(f);
     if (f->failed.code)
         return tell(f, e);
+    if (!f->handle || !f->window)
+        return err_set(e, ERR_INTERNAL, s->store.name, "%s: %s is not open for writing",
+                       s->store.name, f->path);
     if (s->writing != f) {
         int rc = sftp_settle(s, e);
         if (rc)
@@ -339,7 +342,7 @@ static int make_durable(struct sftp_file *f, const char *what, struct err *e)
 {
     struct sftp *s = session_of(f);
     int rc = 0;
-    if (s->store.abilities.fsync) {
+    if (s->store.abilities.fsync && f->handle) {
         s->patience_us = SYNC_TIMES * s->timeout_us;
         sftp_progress(s);
         SFTP_AWAIT(s, rc, libssh2_sftp_fsync(f->handle));
@@ -355,21 +358,59 @@ static int make_durable(struct sftp_file *f, const char *what, struct err *e)
     return tell(f, e);
 }
 
+/* Closes the handle on the server; what that may say is the last word on the bytes written. */
+static int close_handle(struct sftp_file *f)
+{
+    struct sftp *s = session_of(f);
+    int rc;
+    if (!f->handle)
+        return 0;
+    sftp_progress(s);
+    SFTP_AWAIT(s, rc, libssh2_sftp_close(f->handle));
+    if (rc == LIBSSH2_ERROR_EAGAIN) /* broken by now, and so it only frees */
+        libssh2_sftp_close(f->handle);
+    f->handle = NULL;
+    return rc;
+}
+
 int sftp_sync(struct store_file *file, struct err *e)
 {
     struct sftp_file *f = (struct sftp_file *)file;
-    int rc = f->failed.code ? 0 : sftp_begin(session_of(f), e);
+    struct sftp *s = session_of(f);
+    int rc = f->failed.code ? 0 : sftp_begin(s, e);
     if (rc)
         return rc;
-    return f->failed.code ? tell(f, e) : make_durable(f, "make durable", e);
+    if (f->failed.code)
+        return tell(f, e);
+    rc = make_durable(f, "make durable", e);
+    /* Elsewhere a file may come to be only when it is closed, and a rename before that loses it
+     * (measured with rclone, in front of object stores). */
+    if (rc == 0 && !s->is_openssh && f->window) {
+        rc = close_handle(f);
+        if (rc) {
+            write_failed(f, rc, "finish");
+            rc = tell(f, e);
+        }
+    }
+    return rc;
 }
 
 int sftp_sync_name(struct store_file *file, const char *path, struct err *e)
 {
-    (void)path; /* the server's fsync of the file takes its name along, where that is possible */
     struct sftp_file *f = (struct sftp_file *)file;
-    int rc = sftp_begin(session_of(f), e);
-    return rc ? rc : make_durable(f, "make durable the name of", e);
+    struct sftp *s = session_of(f);
+    int rc = sftp_begin(s, e);
+    if (rc)
+        return rc;
+    if (!f->handle && s->store.abilities.fsync) {
+        struct sftp_path p = sftp_path_in(s, path);
+        SFTP_AWAIT_PTR(s, f->handle,
+                       libssh2_sftp_open_ex(s->sftp, p.s, (unsigned)strlen(p.s), LIBSSH2_FXF_READ,
+                                            0, LIBSSH2_SFTP_OPENFILE));
+        if (!f->handle)
+            return sftp_fail(s, 0, "make durable the name of", p.s, e);
+    }
+    return make_durable(f, "make durable the name of", e);
 }
 
 int sftp_close_file(struct store_file *file, struct err *e)
@@ -380,12 +421,8 @@ int sftp_close_file(struct store_file *file, struct err *e)
         drain(f); /* libssh2 must not be in the middle of a message */
     if (s->writing == f)
         s->writing = NULL;
-    int rc, code = 0;
-    if (!s->broken.code)
-        code = sftp_begin(s, e);
-    SFTP_AWAIT(s, rc, libssh2_sftp_close(f->handle));
-    if (rc == LIBSSH2_ERROR_EAGAIN) /* broken by now, and so it only frees */
-        libssh2_sftp_close(f->handle);
+    int code = s->broken.code ? 0 : sftp_begin(s, e);
+    int rc = close_handle(f);
     if (f->failed.code)
         code = tell(f, e);
     else if (rc && code == 0)

@@ -142,7 +142,7 @@ int sftp_rename(struct store *st, const char *from, const char *to, struct err *
     struct sftp_path a = sftp_path_in(s, from), b = sftp_path_in(s, to);
     LIBSSH2_SFTP_ATTRIBUTES found;
     rc = 0;
-    bool taken = !s->refuses_overwrite && exists(s, b.s, &found);
+    bool taken = !s->is_openssh && exists(s, b.s, &found);
     if (!taken) {
         if (s->broken.code)
             return sftp_fail(s, LIBSSH2_ERROR_EAGAIN, "rename", a.s, e);

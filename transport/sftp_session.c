@@ -182,7 +182,7 @@ int sftp_session_start(struct sftp *s, struct err *e)
     if (rc)
         return rc;
     const char *banner = libssh2_session_banner_get(s->session);
-    s->refuses_overwrite = banner && strstr(banner, "OpenSSH") != NULL;
+    s->is_openssh = banner && strstr(banner, "OpenSSH") != NULL;
     s->store.abilities.fsync = true;
     const char *path = s->url.path;
     bool at_home = s->url.under_home || *path == '\0';

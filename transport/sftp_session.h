@@ -34,11 +34,11 @@ struct sftp {
     LIBSSH2_SFTP *sftp;
     struct net_wait wait;
     int64_t timeout_us;
-    int64_t patience_us;    /* the deadline of what is going on: timeout_us, or more */
-    struct err broken;      /* code 0: usable */
-    unsigned fruitless;     /* reads of the socket that gave nothing since the last wait */
-    int unsent;             /* bytes in the socket's send queue when last looked at */
-    bool refuses_overwrite; /* its rename and exclusive create never replace (OpenSSH) */
+    int64_t patience_us; /* the deadline of what is going on: timeout_us, or more */
+    struct err broken;   /* code 0: usable */
+    unsigned fruitless;  /* reads of the socket that gave nothing since the last wait */
+    int unsent;          /* bytes in the socket's send queue when last looked at */
+    bool is_openssh;     /* its rename and exclusive create never replace a file */
     int64_t round_trip_us;
     char home[SFTP_ROOT_SIZE];
     char root[SFTP_ROOT_SIZE];

@@ -138,9 +138,10 @@ int store_sync(struct store_file *f, struct err *e);
 int store_sync_name(struct store_file *f, const char *path, struct err *e);
 
 /* Waits for everything written and makes it durable, gives the file its final name `to` and makes
- * that name durable too; the file stays open. mtime_us >= 0 is set before the rename. On a server
- * without fsync the durable steps are left out (abilities.fsync). `from` is the name it was created
- * under. ERR_EXISTS when `to` exists. */
+ * that name durable too; nothing more can be written to it then. mtime_us >= 0 is set before the
+ * rename. On a server without fsync the durable steps are left out (abilities.fsync). `from` is the
+ * name it was created under. ERR_EXISTS when `to` exists. When it fails the file may be there under
+ * either name, or both. */
 int store_publish(struct store_file *f, const char *from, const char *to, int64_t mtime_us,
                   struct err *e);
 

@@ -36,7 +36,7 @@ __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *fmt,
     exit(1);
 }
 
-static pid_t spawn(const char *const argv[], const char *log)
+pid_t test_spawn(const char *const argv[], const char *log)
 {
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
@@ -56,7 +56,7 @@ static pid_t spawn(const char *const argv[], const char *log)
 int test_run(const char *const argv[])
 {
     int status;
-    pid_t pid = spawn(argv, NULL);
+    pid_t pid = test_spawn(argv, NULL);
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
             die("cannot wait for %s", argv[0]);
@@ -146,6 +146,17 @@ static bool answers(uint16_t port)
            read(fd, &c, 1) == 1;
 }
 
+int test_wait_port(uint16_t port, pid_t pid)
+{
+    int64_t deadline = clock_mono_us() + 10 * US_PER_S;
+    while (!answers(port)) {
+        if (waitpid(pid, NULL, WNOHANG) == pid || clock_mono_us() > deadline)
+            return -1;
+        poll(NULL, 0, 20);
+    }
+    return 0;
+}
+
 void sshd_restart(struct sshd *s)
 {
     char config[128], log[128];
@@ -155,13 +166,9 @@ void sshd_restart(struct sshd *s)
     if (geteuid() == 0)
         mkdir("/run/sshd", 0755);
     const char *const argv[] = {"/usr/sbin/sshd", "-D", "-e", "-f", config, NULL};
-    s->pid = spawn(argv, log);
-    int64_t deadline = clock_mono_us() + 10 * US_PER_S;
-    while (!answers(s->port)) {
-        if (waitpid(s->pid, NULL, WNOHANG) == s->pid || clock_mono_us() > deadline)
-            die("sshd did not start: see %s", log);
-        poll(NULL, 0, 20);
-    }
+    s->pid = test_spawn(argv, log);
+    if (test_wait_port(s->port, s->pid))
+        die("sshd did not start: see %s", log);
 }
 
 void sshd_start(struct sshd *s, const char *config)

@@ -35,6 +35,14 @@ void sshd_stop(struct sshd *s);
 /* Runs a program to its end; its exit status. */
 int test_run(const char *const argv[]);
 
+/* Starts a program; stdout and stderr go to the end of the file `log` unless that is NULL. The
+ * caller ends it by its pid and waits for it. */
+pid_t test_spawn(const char *const argv[], const char *log);
+
+/* Waits until the server `pid` sends something to those who connect (as SSH servers do); -1 when it
+ * has ended or 10 s have passed. */
+int test_wait_port(uint16_t port, pid_t pid);
+
 /* A port of 127.0.0.1 that nobody listens on just now. */
 uint16_t test_free_port(void);
 

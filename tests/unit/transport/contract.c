@@ -233,8 +233,10 @@ void contract_missing_things(void **state)
     assert_int_equal(store_create(c->store, "no/x", &f, &e), ERR_NOT_FOUND);
     assert_int_equal(store_remove(c->store, "no", &e), ERR_NOT_FOUND);
     assert_int_equal(store_rename(c->store, "no", "yes", &e), ERR_NOT_FOUND);
-    assert_int_equal(store_set_mtime(c->store, "no", 0, &e), ERR_NOT_FOUND);
-    assert_int_equal(store_make_dir(c->store, "no/deeper", &e), ERR_NOT_FOUND);
+    if (!c->lenient) {
+        assert_int_equal(store_set_mtime(c->store, "no", 0, &e), ERR_NOT_FOUND);
+        assert_int_equal(store_make_dir(c->store, "no/deeper", &e), ERR_NOT_FOUND);
+    }
     assert_int_equal(store_read_file(c->store, "no", 10, &b, &e), ERR_NOT_FOUND);
     ok(store_close_file(NULL, &e));
     ok(store_make_dir(c->store, "d", &e));
@@ -297,6 +299,8 @@ void contract_modes(void **state)
     struct err e = ERR_INIT;
     struct stat st;
     char path[512];
+    if (c->lenient)
+        skip();
     ok(store_make_dir(c->store, "d", &e));
     put(c->store, "d/f", "x", 1);
     snprintf(path, sizeof path, "%s/d", c->root);
@@ -319,6 +323,8 @@ void contract_space_and_root(void **state)
     } else {
         assert_int_equal(store_space(c->store, &space, &e), ERR_UNSUPPORTED);
     }
+    if (c->lenient) /* it would not notice at once */
+        return;
     assert_int_equal(rmdir(c->root), 0);
     assert_int_equal(store_stat(c->store, "", &st, &e), ERR_NOT_FOUND);
     ok(store_make_root(c->store, &e));

@@ -18,7 +18,8 @@ struct contract {
     struct store *store;
     char root[256];         /* the same folder, seen on this machine */
     int64_t mtime_grain_us; /* how exactly the back end keeps a time */
-    bool replaces;          /* the server's rename and create would replace */
+    bool lenient;           /* a front for object stores: makes parents by itself, keeps no modes,
+ sets the time of what is not there */
 };
 
 #define CONTRACT_TESTS(SETUP, TEARDOWN)                                                            \
