@@ -152,13 +152,18 @@ struct part_ref pair_backup(struct pair *p, unsigned mask, struct lineage *l)
     p->as_of_us += 60 * US_PER_S;
     struct pipeline *pipeline = start(p, mask, l);
     add_pages(p, pipeline);
-    struct snapshot_section section = {.as_of_us = p->as_of_us,
-                                       .complete = true,
-                                       .listed_count = l->count,
-                                       .listed = l->parts,
-                                       .run_count = 1};
-    struct part_run run = add_entries(p, pipeline, &section.entry_bytes);
-    section.runs = &run;
+    struct snapshot_section section = {
+        .as_of_us = p->as_of_us, .complete = true, .listed_count = l->count, .listed = l->parts};
+    struct part_run runs[2] = {l->first_run};
+    section.run_count = l->share && l->count ? 1 : 0;
+    runs[section.run_count] = add_entries(p, pipeline, &section.entry_bytes);
+    if (section.run_count++ == 0) {
+        l->first_run = runs[0];
+        l->first_bytes = section.entry_bytes;
+    } else {
+        section.entry_bytes += l->first_bytes;
+    }
+    section.runs = runs;
     ok(pipeline_finish(pipeline, &section, &r, &e));
     assert_int_equal(r.part_count, 1);
     assert_true(l->count < 64);

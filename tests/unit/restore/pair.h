@@ -27,6 +27,10 @@
 struct lineage {
     size_t count;
     struct part_ref parts[64];
+    /* When set, later entry lists begin with the chunk that the first one was. */
+    bool share;
+    struct part_run first_run;
+    uint64_t first_bytes;
 };
 
 struct pair {
