@@ -114,11 +114,22 @@ static int local_list(struct store *s, const char *dir, store_list_fn *fn, void 
     }
 }
 
+/* Makes the name durable. Some network file systems cannot do that for a folder. */
+static int sync_parent(struct store *s, const char *path, struct err *e)
+{
+    if (io_fsync_parent(path_in(s, path).s) == 0)
+        return 0;
+    if (errno != EINVAL && errno != EOPNOTSUPP)
+        return fail(s, e, "make the name durable of", path);
+    s->abilities.fsync = false;
+    return 0;
+}
+
 static int local_make_dir(struct store *s, const char *path, struct err *e)
 {
     struct local_path p = path_in(s, path);
     if (io_mkdir(p.s, 0700) == 0)
-        return io_fsync_parent(p.s) < 0 ? fail(s, e, "make the folder", path) : 0;
+        return sync_parent(s, path, e);
     int errnum = errno;
     struct stat st;
     if (errnum == EEXIST && stat(p.s, &st) == 0 && S_ISDIR(st.st_mode))
@@ -236,9 +247,7 @@ static int local_sync(struct store_file *f, struct err *e)
 
 static int local_sync_name(struct store_file *f, const char *path, struct err *e)
 {
-    if (io_fsync_parent(path_in(f->store, path).s) < 0)
-        return fail(f->store, e, "make the name durable of", path);
-    return 0;
+    return sync_parent(f->store, path, e);
 }
 
 static int local_close_file(struct store_file *f, struct err *e)
@@ -257,7 +266,7 @@ static int local_make_root(struct store *s, struct err *e)
         err_prefix(e, "%s", s->name);
         return rc;
     }
-    return io_fsync_parent(root) < 0 ? fail(s, e, "make the name durable of", "") : 0;
+    return sync_parent(s, "", e);
 }
 
 static void local_close(struct store *s)

@@ -263,13 +263,14 @@ int sftp_write(struct store_file *file, const void *p, size_t n, struct err *e)
             return rc;
         s->writing = f;
     }
+    size_t batch = s->rate.bytes_per_s ? PACKET_BYTES : f->limit / BATCHES;
     sftp_progress(s);
     for (size_t done = 0; done < n;) {
         size_t taken;
         if (copy_in(f, (const uint8_t *)p + done, n - done, &taken))
             return tell(f, e);
         done += taken;
-        if (f->end - f->start - f->handed >= f->limit / BATCHES) {
+        if (f->end - f->start - f->handed >= batch) {
             int rc = pump(f, false);
             if (rc && rc != LIBSSH2_ERROR_EAGAIN)
                 return tell(f, e);

@@ -1,5 +1,6 @@
 #include "tests/unit/transport/contract.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -110,12 +111,58 @@ static void the_rate_is_kept(void **state)
     store_close(s);
 }
 
+struct writer {
+    struct store_options options;
+    const char *name;
+    int rc;
+};
+
+static void *write_one(void *arg)
+{
+    struct writer *w = arg;
+    struct store *s = NULL;
+    struct store_file *f = NULL;
+    static const char data[1000000];
+    w->rc = store_open_url(&w->options, &s, NULL);
+    if (w->rc)
+        return NULL;
+    w->rc = store_create(s, w->name, &f, NULL);
+    for (int i = 0; i < 8 && w->rc == 0; i++)
+        w->rc = store_write(f, data, sizeof data, NULL);
+    char to[32];
+    snprintf(to, sizeof to, "%s-done", w->name);
+    if (w->rc == 0)
+        w->rc = store_publish(f, w->name, to, -1, NULL);
+    store_close_file(f, NULL);
+    store_close(s);
+    return NULL;
+}
+
+static void two_threads_have_a_worker_each(void **state)
+{
+    struct contract *c = *state;
+    struct writer w[2] = {{.name = "a"}, {.name = "b"}};
+    pthread_t threads[2];
+    struct store_stat st;
+    for (int i = 0; i < 2; i++) {
+        w[i].options = worker_options(&worker, NULL, c->root);
+        assert_int_equal(pthread_create(&threads[i], NULL, write_one, &w[i]), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(w[i].rc, 0);
+    }
+    assert_int_equal(store_stat(c->store, "b-done", &st, NULL), 0);
+    assert_int_equal(st.size_bytes, 8000000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CONTRACT_TESTS(setup, teardown),
         cmocka_unit_test_setup_teardown(openssh_can_do_everything, setup, teardown),
         cmocka_unit_test_setup_teardown(a_far_worker_gets_its_window_filled, setup, teardown),
+        cmocka_unit_test_setup_teardown(two_threads_have_a_worker_each, setup, teardown),
         cmocka_unit_test_setup_teardown(the_rate_is_kept, setup, teardown),
     };
     return cmocka_run_group_tests(tests, start_worker, stop_worker);
