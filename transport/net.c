@@ -50,6 +50,7 @@ struct lookup {
     int rc;
     int errnum;
     struct addrinfo *list;
+    atomic_bool done; /* set before done_fd becomes readable; orders what is above */
     atomic_int holders;
 };
 
@@ -78,6 +79,7 @@ static void *lookup_run(void *arg)
     l->errnum = errno;
     if (l->rc)
         l->list = NULL;
+    atomic_store(&l->done, true);
     eventfd_write(l->done_fd, 1);
     lookup_release(l);
     return NULL;
@@ -145,8 +147,8 @@ static int lookup(const char *host, uint16_t port, const struct net_wait *w, str
     if (l->done_fd < 0 || lookup_start(l))
         return err_set(e, ERR_NOMEM, host, "cannot start looking up the name %s", host);
     int rc = net_poll(l->done_fd, POLLIN, w);
-    if (rc)
-        return wait_failed(rc, host, "looking up the name", e);
+    if (rc || !atomic_load(&l->done))
+        return wait_failed(rc ? rc : ERR_TIMEOUT, host, "looking up the name", e);
     if (l->rc)
         return lookup_failed(l, e);
     *ret = TAKE_PTR(l);
