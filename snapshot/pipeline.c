@@ -15,13 +15,19 @@
 #include "transport/store.h"
 
 #define QUEUE_BYTES (4u << 20)
-#define EFFORT_BYTES (4u << 20) /* so much of an increment is worth the high level */
-#define LEVEL_HIGH 12
 #define LEVEL_FULL 1
 #define WAIT_SLICE_US (100 * US_PER_MS)
 #define BLAME_LIMIT_US (10 * US_PER_S)
 /* A part's metadata stays within a few MiB by this, whatever compresses to nothing. */
 #define PART_ITEMS_TARGET 131072u
+
+/* How much effort an increment is worth, by what it has come to so far: the first blocks of a small
+ * one travel best small (level 15 saves 16 % over 12 and takes 80 ms a block), a large one must not
+ * wait for it. */
+static const struct {
+    uint64_t up_to_bytes;
+    int level;
+} efforts[] = {{512u << 10, 15}, {4u << 20, 12}};
 
 static bool cancelled(const struct pipeline *p)
 {
@@ -196,6 +202,14 @@ static bool slot_is_full(const struct slot *s, enum block_kind kind, uint64_t im
             (kind == BLOCK_PAGES && s->image != image) || s->count >= PART_BLOCK_MAX / 64);
 }
 
+static int level_for(const struct pipeline *p)
+{
+    for (size_t i = 0; p->high_effort && i < ARRAY_LEN(efforts); i++)
+        if (p->changed_bytes < efforts[i].up_to_bytes)
+            return efforts[i].level;
+    return LEVEL_FULL;
+}
+
 static void open_slot(struct pipeline *p, struct slot *s, enum block_kind kind)
 {
     if (!p->part_open)
@@ -205,7 +219,7 @@ static void open_slot(struct pipeline *p, struct slot *s, enum block_kind kind)
     s->kind = (uint8_t)kind;
     s->count = s->raw_bytes = 0;
     s->last_page = 0;
-    s->level = p->high_effort && p->changed_bytes < EFFORT_BYTES ? LEVEL_HIGH : LEVEL_FULL;
+    s->level = level_for(p);
     buf_reset(&s->numbers);
     buf_reset(&s->fingerprints);
 }

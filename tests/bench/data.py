@@ -8,21 +8,23 @@ BATCH = 5000
 
 
 def create(path, size_bytes):
-    """A WAL database without a log, of about size_bytes (the index is the last third): readings of
-    40 units, half of them text that compresses, an index as wide as the application's."""
+    """A WAL database without a log, of about size_bytes (the index is the last third), in the shape
+    of a Pioreactor leader's od_readings: texts that repeat, a time with milliseconds, and a reading
+    with all the digits of a double, which do not compress."""
     db = sqlite3.connect(path, isolation_level=None)
     db.execute(f"PRAGMA page_size={PAGE}")
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=OFF")
-    db.execute("CREATE TABLE reading(id INTEGER PRIMARY KEY, experiment TEXT, unit TEXT, "
-               "at TEXT, value REAL, note TEXT)")
+    db.execute("CREATE TABLE reading(id INTEGER PRIMARY KEY, experiment TEXT NOT NULL, unit TEXT "
+               "NOT NULL, at TEXT NOT NULL, value REAL NOT NULL, angle INTEGER, channel INTEGER)")
     row = 0
-    while db.execute("PRAGMA page_count").fetchone()[0] * PAGE < size_bytes * 0.69:
+    while db.execute("PRAGMA page_count").fetchone()[0] * PAGE < size_bytes * 0.62:
         db.execute(
             "WITH RECURSIVE n(i) AS (SELECT ? UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
-            "INSERT INTO reading SELECT i, 'experiment-' || (i / 500000), 'unit' || (i % 40), "
-            "strftime('%Y-%m-%dT%H:%M:%fZ', 1700000000 + i * 0.07, 'unixepoch'), "
-            "(random() % 1000000) / 997.0, hex(randomblob(24)) FROM n", (row + 1, row + BATCH))
+            "INSERT INTO reading SELECT i, 'experiment-' || (i / 500000), 'unit' || (i % 8), "
+            "strftime('%Y-%m-%dT%H:%M:%fZ', 1700000000 + i * 0.7 + abs(random() % 50) / 1000.0, "
+            "'unixepoch'), 0.1 + abs(random() / 1e19), 90, 1 + i % 2 FROM n",
+            (row + 1, row + BATCH))
         row += BATCH
         if row % (80 * BATCH) == 0:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
