@@ -321,6 +321,7 @@ static int start_pipeline(struct run *run, struct err *e)
                                  .worker_count = p->worker_count,
                                  .cancel = p->cancel,
                                  .publishing = p->publishing,
+                                 .may_begin = p->may_begin,
                                  .sent = p->sent,
                                  .arg = p->arg};
     memcpy(o.repository, p->repository->id, REPO_ID_SIZE);

@@ -30,6 +30,7 @@ struct backup_params {
     bool (*is_ours)(void *arg, const struct part_ref *ref);
     bool (*is_damaged)(void *arg, const struct store *s, const struct part_ref *ref);
     void (*publishing)(void *arg, const struct part_ref *ref, bool snapshot);
+    int (*may_begin)(void *arg, size_t worker, struct err *e); /* pipeline.h */
     void (*read)(void *arg, uint64_t bytes);
     void (*total)(void *arg, uint64_t bytes);
     void (*sent)(void *arg, size_t worker, uint64_t bytes);

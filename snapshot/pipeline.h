@@ -41,6 +41,9 @@ struct pipeline_options {
      * is ours is known before it can be seen), and with the bytes that were handed to a store.
      * Either may be NULL. */
     void (*publishing)(void *arg, const struct part_ref *ref, bool snapshot);
+    /* By the sender's thread before each part: whether the worker has room for one. An error
+     * detaches it. May be NULL. */
+    int (*may_begin)(void *arg, size_t worker, struct err *e);
     void (*sent)(void *arg, size_t worker, uint64_t bytes);
     void *arg;
 };

@@ -75,6 +75,10 @@ static int begin_file(struct sender *s, struct err *e)
 {
     uint8_t random[8];
     char hex[2 * sizeof random + 1];
+    const struct pipeline_options *o = &s->p->o;
+    int rc = o->may_begin ? o->may_begin(o->arg, s->index, e) : 0;
+    if (rc)
+        return rc;
     io_random(random, sizeof random);
     hex_encode(random, sizeof random, hex);
     snprintf(s->tmp, sizeof s->tmp, "tmp/%s-%s", s->p->o.source, hex);

@@ -16,14 +16,15 @@
 #include "syncd/session.h"
 #include "syncd/show.h"
 #include "syncd/signals.h"
+#include "syncd/upkeep.h"
 #include "transport/store.h"
 
 /* One source's run. */
 struct job {
+    struct upkeep u; /* first: its callbacks get a job as their arg */
     struct session *s;
     struct report *report;
     const struct conf_source *source;
-    struct progress *progress;
     size_t session_index[CONF_MAX_WORKERS]; /* of the run's workers */
     struct backup_result result;
     struct catalog_run run;
@@ -46,20 +47,6 @@ static bool on_is_ours(void *arg, const struct part_ref *ref)
     return catalog_part_is_ours(j->s->catalog, j->source->name, ref->epoch, ref->sequence, ref->id);
 }
 
-static void stem_of(const struct part_ref *ref, char ret[static PART_NAME_SIZE])
-{
-    part_name_format(ref, PART_SNAP, ret);
-    *strrchr(ret, '.') = '\0';
-}
-
-static bool on_is_damaged(void *arg, const struct store *store, const struct part_ref *ref)
-{
-    struct job *j = arg;
-    char stem[PART_NAME_SIZE];
-    stem_of(ref, stem);
-    return catalog_damage_has(j->s->catalog, store->name, j->source->name, stem);
-}
-
 static void on_publishing(void *arg, const struct part_ref *ref, bool snapshot)
 {
     struct job *j = arg;
@@ -75,18 +62,25 @@ static void on_publishing(void *arg, const struct part_ref *ref, bool snapshot)
 
 static void on_read(void *arg, uint64_t bytes)
 {
-    progress_add(((struct job *)arg)->progress, bytes);
+    progress_add(((struct job *)arg)->u.progress, bytes);
 }
 
 static void on_total(void *arg, uint64_t bytes)
 {
-    progress_set_total(((struct job *)arg)->progress, bytes);
+    progress_set_total(((struct job *)arg)->u.progress, bytes);
 }
 
 static void on_sent(void *arg, size_t worker, uint64_t bytes)
 {
     struct job *j = arg;
-    progress_worker_add(j->progress, j->session_index[worker], bytes);
+    progress_worker_add(j->u.progress, j->session_index[worker], bytes);
+}
+
+static int on_may_begin(void *arg, size_t worker, struct err *e)
+{
+    struct job *j = arg;
+    const struct session_worker *w = &j->s->workers[j->session_index[worker]];
+    return session_check_room(w, w->store, 0, e);
 }
 
 static void on_notice(void *arg, const char *text)
@@ -106,8 +100,9 @@ static int run_backup(struct job *j, const char *fingerprint_dir, uint64_t seque
                               .min_sequence = sequence + 1,
                               .fingerprint_dir = fingerprint_dir,
                               .is_ours = on_is_ours,
-                              .is_damaged = on_is_damaged,
+                              .is_damaged = upkeep_is_damaged,
                               .publishing = on_publishing,
+                              .may_begin = on_may_begin,
                               .read = on_read,
                               .total = on_total,
                               .sent = on_sent,
@@ -133,6 +128,67 @@ static int run_backup(struct job *j, const char *fingerprint_dir, uint64_t seque
     return rc;
 }
 
+/* ---- bringing the workers level ---- */
+
+static bool all_stored(const struct job *j)
+{
+    for (size_t i = 0; i < j->s->worker_count; i++)
+        if (!j->workers[i].stored)
+            return false;
+    return true;
+}
+
+/* A worker that broke off or was too slow is tried once more; one that refuses is not. */
+static void reconnect_lost(struct job *j)
+{
+    for (size_t i = 0; i < j->s->worker_count; i++) {
+        struct session_worker *w = &j->s->workers[i];
+        int code = j->worker_errors[i].code;
+        struct err e = ERR_INIT;
+        if (!w->store || !code)
+            continue;
+        if (code != ERR_CONNECT && code != ERR_TIMEOUT && code != ERR_CANCELLED)
+            continue;
+        session_reconnect(j->s, w, &e);
+    }
+}
+
+static bool needs_catching_up(struct job *j)
+{
+    struct kept_params kept;
+    bool equal = true, attached = false;
+    for (size_t i = 0; i < j->s->worker_count; i++)
+        attached |= j->s->workers[i].store && !j->workers[i].stored;
+    upkeep_kept(&j->u, &kept);
+    return attached || (kept_looks_equal(&kept, &equal, NULL) == 0 && !equal);
+}
+
+/* Workers that were away, or fell behind in this run, get what they lack from the other. */
+static void catch_up(struct job *j)
+{
+    struct upkeep_sync sync;
+    struct err e = ERR_INIT;
+    reconnect_lost(j);
+    if (!needs_catching_up(j))
+        return;
+    progress_set_step(j->u.progress, "bringing the workers level");
+    int rc = upkeep_sync(&j->u, &sync, &e);
+    for (size_t i = 0; i < j->s->worker_count; i++) {
+        const struct sync_worker_result *r = sync.workers[i];
+        if (!r || rc)
+            continue;
+        j->workers[i].stored = r->lacking == 0 && !r->err.code;
+        if (r->err.code)
+            j->worker_errors[i] = r->err;
+        else if (r->lacking)
+            err_set(&j->worker_errors[i], ERR_NOT_FOUND, j->s->workers[i].conf->name,
+                    "%s still lacks %" PRIu64 " files", j->s->workers[i].conf->name, r->lacking);
+    }
+    if (rc)
+        report_warning(j->report, &e);
+    upkeep_sync_free(&sync);
+}
+
 /* The part of the run that holds the source's lock. */
 static int run_locked(struct job *j)
 {
@@ -152,15 +208,9 @@ static int run_locked(struct job *j)
         rc = session_fingerprint_dir(s, j->source->name, &fingerprint_dir, &j->err);
     if (rc == 0)
         rc = run_backup(j, fingerprint_dir, sequence);
+    if (rc == 0)
+        catch_up(j);
     return rc;
-}
-
-static bool all_stored(const struct job *j)
-{
-    for (size_t i = 0; i < j->s->worker_count; i++)
-        if (!j->workers[i].stored)
-            return false;
-    return true;
 }
 
 static void note_run(struct job *j)
@@ -266,7 +316,6 @@ static void report_job(struct job *j, json_t *list)
 
 static void run_job(struct job *j)
 {
-    struct lock *lock = NULL;
     const char *names[CONF_MAX_WORKERS] = {0};
     char title[64];
     struct lock_options o = {.state_dir = j->s->conf->state_dir,
@@ -279,15 +328,16 @@ static void run_job(struct job *j)
         j->worker_errors[i] = j->s->workers[i].err;
     }
     j->started_us = clock_now_us();
-    j->rc = lock_take(&o, &lock, &j->err);
+    j->rc = lock_take(&o, &j->u.lock, &j->err);
     if (j->rc)
         return;
     snprintf(title, sizeof title, "backup of %s", j->source->name);
-    j->progress = progress_start(!report_is_quiet(j->report), title, 0, j->s->worker_count, names);
+    j->u.progress =
+        progress_start(!report_is_quiet(j->report), title, 0, j->s->worker_count, names);
     j->rc = run_locked(j);
     note_run(j);
-    progress_stop(j->progress, NULL);
-    lock_release(lock);
+    progress_stop(j->u.progress, NULL);
+    lock_release(j->u.lock);
 }
 
 static int exit_code_of_jobs(size_t done, size_t whole, size_t all)
@@ -328,6 +378,7 @@ static int run_jobs(const struct command_args *args, struct session *s, struct r
         if (!is_asked_for(args, s->conf->sources[i].name))
             continue;
         *j = (struct job){.s = s, .report = report, .source = &s->conf->sources[i]};
+        j->u = (struct upkeep){.s = s, .report = report, .source = j->source->name};
         run_job(j);
         report_job(j, list);
         all++;

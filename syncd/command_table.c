@@ -62,32 +62,17 @@ static const struct command_option restore_options[] = {
     {"path", 0, OPTION_VALUES, "GLOB", "Only entries whose path matches. May be repeated."},
     {"target", 0, OPTION_VALUE, "DIR",
      "Put each entry into DIR, at DIR/<its absolute path>. Nothing else is touched."},
-    {"in-place", 0, OPTION_FLAG, NULL,
-     "Put each entry where it was. What is there is set aside, never deleted."},
     {"output", 0, OPTION_VALUE, "FILE|-", "Write the one entry to FILE, or to stdout."},
-    {"to", 0, OPTION_VALUE, "CONNINFO", "Restore a PostgreSQL source into this database."},
-    OPTION_FROM,
     {"dry-run", 0, OPTION_FLAG, NULL, "Say what would be done, and do nothing."},
-    {"lead", 0, OPTION_FLAG, NULL, "This machine is the repository's leader from now on."},
-    {"run-hooks", 0, OPTION_FLAG, NULL, "Run hooks that come from the repository, too."},
     {"keep-special", 0, OPTION_FLAG, NULL, "Give files their setuid and setgid bits back."},
     {"salvage", 0, OPTION_FLAG, NULL,
      "Accept that blocks are missing, and list what is lost (with --target or --output)."},
-    {"overwrite", 0, OPTION_FLAG, NULL, "Accept a database that is not empty (with --to)."},
-    {"paranoid", 0, OPTION_FLAG, NULL,
-     "Run the database's own full check on what came back, however long it takes."},
-    OPTION_HOST_KEY,
-    OPTION_PASSWORD_FILE,
-    OPTION_IDENTITY,
     END_OF_OPTIONS,
 };
 
 static const struct command_option verify_options[] = {
     {"read-data", 0, OPTION_VALUE_OPTIONAL, "PERCENT",
      "Read every block and check its digest; with a number, that share of them."},
-    {"drill", 0, OPTION_FLAG, NULL,
-     "Prove a restore: read all that the newest snapshot needs, check the sums, then run the "
-     "database's own checks on a scratch copy where there is room."},
     END_OF_OPTIONS,
 };
 
@@ -166,17 +151,15 @@ const struct command command_table[] = {
         .options = restore_options,
         .summary = "Bring a snapshot back.",
         .details =
-            "Brings back the latest snapshot, or the one of --snapshot or --at, to where --target, "
-            "--in-place, --output or --to says. Everything is checked before anything of yours "
-            "is replaced.\n\n"
-            "On a new machine without a config, --from URL is all it needs.",
+            "Brings back the latest snapshot, or the one of --snapshot or --at, to where --target "
+            "or --output says. Everything is checked before it gets its name, and nothing that "
+            "is there already is touched.",
         .examples = "  syncd restore piri --target /tmp/look\n"
-                    "  syncd restore pioreactor --at \"2 days ago\" --in-place\n"
-                    "  syncd restore --from sftp://pioreactor@worker1.local\n",
+                    "  syncd restore lab --at \"2 days ago\" --output lab.sqlite\n",
     },
     {
         .name = "verify",
-        .run = NULL,
+        .run = cmd_verify,
         .arguments = "[SOURCE]",
         .max_words = 1,
         .options = verify_options,
@@ -188,7 +171,7 @@ const struct command command_table[] = {
     },
     {
         .name = "sync",
-        .run = NULL,
+        .run = cmd_sync,
         .arguments = "",
         .options = no_options,
         .summary = "Make the workers hold the same; mend damage.",

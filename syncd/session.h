@@ -52,6 +52,14 @@ int session_connect(struct session *s, struct err *e);
 /* Connects one worker, without looking at its repository. */
 int session_connect_worker(struct session *s, struct session_worker *w, struct err *e);
 
+/* Connects again, once, a worker whose connection broke or was given up during the run. */
+int session_reconnect(struct session *s, struct session_worker *w, struct err *e);
+
+/* Whether min_free leaves room for add_bytes more on the worker: ERR_NO_SPACE. 0 when its server
+ * cannot tell. Asks the worker. */
+int session_check_room(const struct session_worker *w, struct store *store, uint64_t add_bytes,
+                       struct err *e);
+
 /* This machine may write: it holds the ruling token. ERR_FENCED, with both ways on, else. Sets
  * s->epoch; a worker with another repository or another ruler is left out with its err. */
 int session_check_leader(struct session *s, struct err *e);

@@ -13,6 +13,7 @@
 #include "syncd/base/mem.h"
 #include "syncd/catalog.h"
 #include "syncd/session.h"
+#include "syncd/show.h"
 #include "syncd/signals.h"
 #include "transport/open.h"
 #include "transport/store.h"
@@ -41,7 +42,7 @@ static int make_cancel_fd(struct session_worker *w, struct err *e)
     int signal_fd = *signals_cancel_fd();
     if (w->cancel_fd >= 0)
         return 0;
-    w->cancel_event = eventfd(0, EFD_CLOEXEC);
+    w->cancel_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     w->cancel_fd = epoll_create1(EPOLL_CLOEXEC);
     if (w->cancel_event < 0 || w->cancel_fd < 0 ||
         epoll_ctl(w->cancel_fd, EPOLL_CTL_ADD, w->cancel_event, &on) < 0 ||
@@ -101,6 +102,46 @@ static void leave_out(struct session_worker *w)
 {
     store_close(w->store);
     w->store = NULL;
+}
+
+int session_reconnect(struct session *s, struct session_worker *w, struct err *e)
+{
+    struct repository repository;
+    uint64_t ignored;
+    leave_out(w);
+    while (read(w->cancel_event, &ignored, sizeof ignored) < 0 && errno == EINTR)
+        continue;
+    int rc = session_connect_worker(s, w, e);
+    if (rc == 0)
+        rc = repository_read(w->store, &repository, e);
+    if (rc == 0 && memcmp(repository.id, s->repository.id, REPO_ID_SIZE) != 0)
+        rc = err_set(e, ERR_FOREIGN, w->conf->name, "%s holds another repository now",
+                     w->conf->name);
+    if (rc)
+        leave_out(w);
+    return rc;
+}
+
+int session_check_room(const struct session_worker *w, struct store *store, uint64_t add_bytes,
+                       struct err *e)
+{
+    struct store_space space;
+    char room[SHOW_SIZE], wanted[SHOW_SIZE];
+    if (!store->abilities.space)
+        return 0;
+    int rc = store_space(store, &space, e);
+    if (rc)
+        return rc;
+    uint64_t min = w->conf->min_free_is_percent ? space.total_bytes / 100 * w->conf->min_free
+                                                : w->conf->min_free;
+    if (space.free_bytes >= min && space.free_bytes - min >= add_bytes)
+        return 0;
+    show_size(space.free_bytes, room);
+    show_size(min, wanted);
+    err_set(e, ERR_NO_SPACE, w->conf->name,
+            "%s: only %s are free, min_free is %s; nothing is stored there", w->conf->name, room,
+            wanted);
+    return err_hint(e, "Make room there, or lower min_free in the worker's block.");
 }
 
 struct connecting {

@@ -1,0 +1,173 @@
+/* syncd verify: are the copies whole? */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "syncd/command.h"
+#include "syncd/commands.h"
+#include "syncd/progress.h"
+#include "syncd/report.h"
+#include "syncd/session.h"
+#include "syncd/show.h"
+#include "syncd/upkeep.h"
+#include "syncd/workers_json.h"
+
+struct totals {
+    uint64_t files, bytes, missing, damaged_count;
+    json_t *damaged;
+};
+
+struct verifying {
+    struct upkeep u; /* first: its callbacks get this as their arg */
+    struct session *s;
+    struct report *report;
+    unsigned percent;
+    struct totals totals[CONF_MAX_WORKERS];
+    uint64_t mendable, unmendable;
+    size_t failed;
+};
+
+static void on_total(void *arg, const struct store *s, uint64_t bytes)
+{
+    (void)s;
+    progress_set_total(((struct verifying *)arg)->u.progress, bytes);
+}
+
+static void on_read(void *arg, const struct store *s, uint64_t bytes)
+{
+    (void)s;
+    progress_add(((struct verifying *)arg)->u.progress, bytes);
+}
+
+static void say_damage(struct verifying *v, const char *worker, const struct damage_list *list)
+{
+    char file[512], reason[512];
+    for (size_t i = 0; i < list->listed; i++)
+        report_print(v->report, "%s: damaged: %s: %s\n", worker,
+                     show_safe_into(list->items[i].file, file, sizeof file),
+                     show_safe_into(list->items[i].reason, reason, sizeof reason));
+}
+
+static void add_result(struct verifying *v, size_t worker, const struct verify_worker_result *r)
+{
+    struct totals *t = &v->totals[worker];
+    t->files += r->files;
+    t->bytes += r->bytes;
+    t->missing += r->missing;
+    t->damaged_count += r->damaged.count;
+    workers_json_damaged(t->damaged, &r->damaged, false);
+    say_damage(v, v->s->workers[worker].conf->name, &r->damaged);
+    if (r->err.code)
+        report_error(v->report, &r->err);
+    v->failed += r->err.code != 0;
+}
+
+static int verify_one(struct verifying *v, const char *source, struct err *e)
+{
+    struct verify_params p = {.read_percent = v->percent, .total = on_total, .read = on_read};
+    struct verify_result r = {0};
+    char title[64];
+    v->u = (struct upkeep){.s = v->s, .report = v->report, .source = source};
+    int rc = session_list(v->s, source, e);
+    if (rc)
+        return rc;
+    upkeep_kept(&v->u, &p.kept);
+    p.kept.arg = v;
+    snprintf(title, sizeof title, "verify of %s", source);
+    v->u.progress = progress_start(!report_is_quiet(v->report), title, 0, 0, NULL);
+    rc = verify_source(&p, &r, e);
+    progress_stop(v->u.progress, NULL);
+    for (size_t i = 0; i < p.kept.store_count; i++)
+        add_result(v, v->u.session_index[i], &r.workers[i]);
+    v->mendable += r.mendable;
+    v->unmendable += r.unmendable;
+    verify_result_free(&r);
+    return rc;
+}
+
+static int say_and_judge(struct verifying *v)
+{
+    json_t *list = json_array();
+    size_t away = v->failed;
+    for (size_t i = 0; i < v->s->worker_count; i++) {
+        const struct totals *t = &v->totals[i];
+        const char *name = v->s->workers[i].conf->name;
+        char size[SHOW_SIZE];
+        json_t *o = json_object();
+        report_json_set(o, "name", report_json_text(name));
+        report_json_set(o, "files", report_json_size(t->files));
+        report_json_set(o, "bytes", report_json_size(t->bytes));
+        report_json_set(o, "missing", report_json_size(t->missing));
+        report_json_set(o, "damaged", t->damaged);
+        json_array_append_new(list, o);
+        show_size(t->bytes, size);
+        away += !v->s->workers[i].store;
+        if (v->s->workers[i].store)
+            report_say(v->report,
+                       "%s: %" PRIu64 " files are right, %s read; %" PRIu64 " damaged, %" PRIu64
+                       " missing\n",
+                       name, t->files, size, t->damaged_count, t->missing);
+    }
+    report_set(v->report, "workers", list);
+    if (v->unmendable)
+        return EXIT_NOTHING;
+    if (v->mendable)
+        report_say(v->report, "`syncd sync` mends this from the other worker\n");
+    return v->mendable || away ? EXIT_PARTLY : EXIT_DONE;
+}
+
+/* --read-data alone means all of it. */
+static int read_percent(const struct command_args *args, unsigned *ret, struct err *e)
+{
+    const char *text = args_value(args, "read-data");
+    char *end;
+    *ret = args_flag(args, "read-data") ? 100 : 0;
+    if (!text)
+        return 0;
+    unsigned long n = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || (*end && strcmp(end, "%") != 0) || n < 1 || n > 100)
+        return err_set(e, ERR_USAGE, text, "--read-data takes a number from 1 to 100, not '%s'",
+                       text);
+    *ret = (unsigned)n;
+    return 0;
+}
+
+static int verify_all(struct verifying *v, const struct command_args *args, struct err *e)
+{
+    int rc = 0;
+    const char *named = args->word_count ? args->words[0] : NULL;
+    if (named && !conf_find_source(v->s->conf, named))
+        return err_set(e, ERR_USAGE, named, "there is no source '%s' in %s", named,
+                       v->s->conf->file);
+    for (size_t i = 0; rc == 0 && i < v->s->conf->source_count; i++)
+        if (!named || strcmp(named, v->s->conf->sources[i].name) == 0)
+            rc = verify_one(v, v->s->conf->sources[i].name, e);
+    return rc;
+}
+
+int cmd_verify(const struct command_args *args, struct report *report)
+{
+    struct verifying v = {.report = report};
+    struct err e = ERR_INIT;
+    int rc = read_percent(args, &v.percent, &e);
+    if (rc == 0)
+        rc = session_open(args, report, true, &v.s, &e);
+    if (rc == 0)
+        rc = session_connect(v.s, &e);
+    if (rc) {
+        session_close(v.s);
+        return report_error(report, &e);
+    }
+    for (size_t i = 0; i < v.s->worker_count; i++) {
+        v.totals[i].damaged = json_array();
+        if (v.s->workers[i].err.code)
+            report_error(report, &v.s->workers[i].err);
+    }
+    rc = verify_all(&v, args, &e);
+    int code = say_and_judge(&v);
+    if (rc)
+        code = report_error(report, &e);
+    session_close(v.s);
+    return code;
+}

@@ -1,0 +1,120 @@
+#include "syncd/upkeep.h"
+
+#include <string.h>
+
+#include "syncd/base/clock.h"
+#include "syncd/base/log.h"
+#include "syncd/catalog.h"
+#include "syncd/lock.h"
+#include "syncd/progress.h"
+#include "syncd/session.h"
+#include "syncd/signals.h"
+#include "transport/store.h"
+
+static void stem_of(const struct part_ref *ref, char ret[static PART_NAME_SIZE])
+{
+    part_name_format(ref, PART_SNAP, ret);
+    *strrchr(ret, '.') = '\0';
+}
+
+bool upkeep_is_damaged(void *arg, const struct store *s, const struct part_ref *ref)
+{
+    struct upkeep *u = arg;
+    char stem[PART_NAME_SIZE];
+    stem_of(ref, stem);
+    return catalog_damage_has(u->s->catalog, s->name, u->source, stem);
+}
+
+void upkeep_damaged(void *arg, const struct store *s, const struct part_ref *ref,
+                    const struct err *e)
+{
+    struct upkeep *u = arg;
+    struct err failed = ERR_INIT;
+    char stem[PART_NAME_SIZE];
+    stem_of(ref, stem);
+    log_msg(LOG_LEVEL_WARNING, "%s: %s", s->name, e->message);
+    if (catalog_damage_add(u->s->catalog, s->name, u->source, stem, clock_now_us(), &failed))
+        log_err(LOG_LEVEL_WARNING, &failed);
+}
+
+static void on_mended(void *arg, const struct store *s, const struct part_ref *ref)
+{
+    struct upkeep *u = arg;
+    struct err failed = ERR_INIT;
+    char stem[PART_NAME_SIZE];
+    stem_of(ref, stem);
+    if (catalog_damage_clear(u->s->catalog, s->name, u->source, stem, &failed))
+        log_err(LOG_LEVEL_WARNING, &failed);
+}
+
+static size_t index_of(const struct upkeep *u, const struct store *s)
+{
+    for (size_t i = 0; i < u->s->worker_count; i++)
+        if (u->s->workers[i].store == s)
+            return i;
+    return 0;
+}
+
+static int on_may_change(void *arg, struct store *s, uint64_t add_bytes, struct err *e)
+{
+    struct upkeep *u = arg;
+    return session_check_room(&u->s->workers[index_of(u, s)], s, add_bytes, e);
+}
+
+/* A backup that waits for the source goes first. */
+static int on_turn(void *arg, struct err *e)
+{
+    struct upkeep *u = arg;
+    struct lock_options o = {
+        .state_dir = u->s->conf->state_dir, .source = u->source, .what = "sync", .wait = true};
+    if (!u->lock)
+        return 0;
+    lock_release(u->lock);
+    u->lock = NULL;
+    return lock_take(&o, &u->lock, e);
+}
+
+static void on_copied(void *arg, const struct store *to, uint64_t bytes)
+{
+    struct upkeep *u = arg;
+    progress_add(u->progress, bytes);
+    progress_worker_add(u->progress, index_of(u, to), bytes);
+}
+
+void upkeep_kept(struct upkeep *u, struct kept_params *ret)
+{
+    *ret = (struct kept_params){.repository = &u->s->repository,
+                                .source = u->source,
+                                .is_damaged = upkeep_is_damaged,
+                                .damaged = upkeep_damaged,
+                                .mended = on_mended,
+                                .arg = u,
+                                .cancel = signals_cancel_flag()};
+    for (size_t i = 0; i < u->s->worker_count; i++) {
+        if (!u->s->workers[i].store)
+            continue;
+        u->session_index[ret->store_count] = i;
+        ret->at[ret->store_count].store = u->s->workers[i].store;
+        ret->at[ret->store_count++].listing = &u->s->workers[i].listing;
+    }
+}
+
+int upkeep_sync(struct upkeep *u, struct upkeep_sync *ret, struct err *e)
+{
+    struct sync_params p = {.may_change = on_may_change, .turn = on_turn, .copied = on_copied};
+    *ret = (struct upkeep_sync){0};
+    int rc = session_list(u->s, u->source, e);
+    if (rc)
+        return rc;
+    upkeep_kept(u, &p.kept);
+    rc = sync_source(&p, &ret->result, e);
+    for (size_t i = 0; i < p.kept.store_count; i++)
+        ret->workers[u->session_index[i]] = &ret->result.workers[i];
+    return rc;
+}
+
+void upkeep_sync_free(struct upkeep_sync *r)
+{
+    sync_result_free(&r->result);
+    *r = (struct upkeep_sync){0};
+}
