@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the tests in tests/integration and tests/faults, one line each.
 
-    runner.py [--quick|--long] [--list] [--seed N] [--counts FILE] [NAME...]
+    runner.py [--quick|--long] [--preset P] [--list] [--seed N] [--counts FILE] [NAME...]
 
 NAME is any part of a test's full name, for example `test_kill` or `TestKill.test_random_moments`.
 Every test has a deadline; one that passes it fails, and what it started is ended."""
@@ -19,6 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "faults")]
 
 from harness.case import LEVELS  # noqa: E402
+from harness.leader import PROJECT  # noqa: E402
 
 DEADLINE_S = 240
 
@@ -39,6 +40,10 @@ def option_of(test, name, default):
 class Lines(unittest.TestResult):
     """One line per test; details of a failure right below it."""
 
+    def __init__(self, preset):
+        super().__init__()
+        self.preset = preset
+
     def startTest(self, test):
         super().startTest(test)
         self.begun = time.monotonic()
@@ -52,7 +57,7 @@ class Lines(unittest.TestResult):
         signal.alarm(0)
         faulthandler.cancel_dump_traceback_later()
         word, details = self.told[0] if self.told else ("ok", "")
-        print(f"{word:4} {test.id()} ({time.monotonic() - self.begun:.1f} s)", flush=True)
+        print(f"{word:4} {self.preset} {test.id()} ({time.monotonic() - self.begun:.1f} s)", flush=True)
         for _, details in self.told:
             if details:
                 print("     | " + details.rstrip().replace("\n", "\n     | "), flush=True)
@@ -112,12 +117,17 @@ def main():
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--quick", dest="level", action="store_const", const="quick", default="default")
     p.add_argument("--long", dest="level", action="store_const", const="long")
+    p.add_argument("--preset", default="release", help="the build to test (release)")
     p.add_argument("--list", action="store_true")
     p.add_argument("--seed", type=int)
     p.add_argument("--counts", help="file for `passed failed skipped`")
     p.add_argument("names", nargs="*")
     a = p.parse_args()
     os.environ["SYNCD_TEST_LEVEL"] = a.level
+    os.environ.setdefault("SYNCD_PROGRAM", os.path.join(PROJECT, f"build/{a.preset}/syncd/syncd"))
+    # A sanitizer's word is a crash, not the program's own exit 1.
+    for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
+        os.environ.setdefault(name, "exitcode=99")
     if a.seed is not None:
         os.environ["SYNCD_TEST_SEED"] = str(a.seed)
     tests = list(chosen(a.level, a.names))
@@ -125,7 +135,7 @@ def main():
         print("\n".join(t.id() for t in tests))
         return 0
     signal.signal(signal.SIGALRM, on_alarm)
-    result = Lines()
+    result = Lines(a.preset)
     unittest.TestSuite(tests).run(result)
     # A failed subtest counts as its test.
     failed = len({getattr(t, "test_case", t).id() for t, _ in result.errors + result.failures})
