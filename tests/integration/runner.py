@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -77,7 +76,7 @@ class Lines(unittest.TestResult):
             self._failed(subtest, err)
 
     def _failed(self, test, err):
-        details = "".join(traceback.format_exception(*err))
+        details = self._exc_info_to_string(err, test)  # without the frames of unittest
         if hasattr(self, "told"):
             self.told.append(("FAIL", details))
         else:
