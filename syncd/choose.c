@@ -64,14 +64,17 @@ static int nothing_found(const struct pool *pool, const char *what, struct err *
     return err_hint(e, "`syncd snapshots %s` lists them.", pool->source);
 }
 
+static int not_a_time(const char *at, struct err *e)
+{
+    err_set(e, ERR_USAGE, at, "'%s' is no time", at);
+    return err_hint(e, "Write YYYY-MM-DD[ HH:MM[:SS]][Z|+hh:mm], or for example '2 hours ago'.");
+}
+
 static int by_time(struct pool *pool, const char *at, struct snapshot *ret, struct err *e)
 {
     int64_t t_us;
-    if (!clock_parse_user(at, clock_now_us(), &t_us)) {
-        err_set(e, ERR_USAGE, at, "'%s' is no time", at);
-        return err_hint(e,
-                        "Write YYYY-MM-DD[ HH:MM[:SS]][Z|+hh:mm], or for example '2 hours ago'.");
-    }
+    if (!clock_parse_user(at, clock_now_us(), &t_us))
+        return not_a_time(at, e);
     for (const struct listed_part *p = previous(pool, NULL); p; p = previous(pool, &p->ref)) {
         if (p->ref.time_s > t_us / US_PER_S + SLACK_S)
             continue;
@@ -95,10 +98,6 @@ static int by_id(struct pool *pool, const char *id, struct snapshot *ret, struct
 {
     const struct listed_part *found = NULL;
     char hex[2 * DIGEST_SIZE + 1];
-    if (!is_prefix(id))
-        return err_set(e, ERR_USAGE, id,
-                       "'%s' is no snapshot id: give %d or more of its hex digits, or 'latest'", id,
-                       PREFIX_MIN);
     for (size_t i = 0; i < pool->store_count; i++) {
         const struct listing *l = pool->at[i].listing;
         for (size_t k = 0; k < l->count; k++) {
@@ -113,11 +112,26 @@ static int by_id(struct pool *pool, const char *id, struct snapshot *ret, struct
     return found ? read_snapshot(pool, found, ret, e) : nothing_found(pool, "with that id", e);
 }
 
+int choose_check(const char *id, const char *at, struct err *e)
+{
+    int64_t t_us;
+    if (id && at)
+        return err_set(e, ERR_USAGE, NULL, "--snapshot and --at exclude each other");
+    if (at && !clock_parse_user(at, clock_now_us(), &t_us))
+        return not_a_time(at, e);
+    if (id && strcmp(id, "latest") != 0 && !is_prefix(id))
+        return err_set(e, ERR_USAGE, id,
+                       "'%s' is no snapshot id: give %d or more of its hex digits, or 'latest'", id,
+                       PREFIX_MIN);
+    return 0;
+}
+
 int choose_snapshot(struct pool *pool, const char *id, const char *at, struct snapshot *ret,
                     struct err *e)
 {
-    if (id && at)
-        return err_set(e, ERR_USAGE, NULL, "--snapshot and --at exclude each other");
+    int rc = choose_check(id, at, e);
+    if (rc)
+        return rc;
     if (at)
         return by_time(pool, at, ret, e);
     if (id && strcmp(id, "latest") != 0)

@@ -390,6 +390,30 @@ static int run_jobs(const struct command_args *args, struct session *s, struct r
     return exit_code_of_jobs(done, whole, all);
 }
 
+/* No worker can be written to: every source that was asked for has failed, for that reason. */
+static int fail_jobs(const struct command_args *args, struct session *s, struct report *report,
+                     const struct err *why)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < s->conf->source_count; i++) {
+        struct job j = {.s = s, .source = &s->conf->sources[i], .started_us = clock_now_us()};
+        struct err e = ERR_INIT;
+        if (!is_asked_for(args, j.source->name))
+            continue;
+        j.rc = why->code;
+        j.err = *why;
+        for (size_t k = 0; k < s->worker_count; k++)
+            j.worker_errors[k] = s->workers[k].err;
+        if (catalog_run_begin(s->catalog, j.source->name, j.started_us, &j.run.number, &e))
+            report_warning(report, &e);
+        j.report = report;
+        note_run(&j);
+        json_array_append_new(list, json_source(&j));
+    }
+    report_set(report, "sources", list);
+    return report_error(report, why);
+}
+
 int cmd_backup(const struct command_args *args, struct report *report)
 {
     struct session *s = NULL;
@@ -397,11 +421,14 @@ int cmd_backup(const struct command_args *args, struct report *report)
     int rc = session_open(args, report, true, &s, &e);
     if (rc == 0)
         rc = check_words(args, s->conf, &e);
+    bool asked = rc == 0;
     if (rc == 0)
         rc = session_connect(s, &e);
     if (rc == 0)
         rc = session_check_leader(s, &e);
-    int code = rc ? report_error(report, &e) : run_jobs(args, s, report);
+    int code = rc == 0 ? run_jobs(args, s, report)
+               : asked ? fail_jobs(args, s, report, &e)
+                       : report_error(report, &e);
     session_close(s);
     return code;
 }

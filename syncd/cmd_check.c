@@ -45,6 +45,11 @@ static void add(struct checking *c, enum level level, const struct err *e)
         report_say(c->report, "ok       %s\n", e->message);
         return;
     }
+    if (report_is_json(c->report)) {
+        if (level == LEVEL_ERROR)
+            report_error(c->report, e);
+        return;
+    }
     report_print(c->report, "%-8s %s\n", names[level], e->message);
     if (e->hint[0])
         report_print(c->report, "         -> %s\n", e->hint);

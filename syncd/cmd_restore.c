@@ -122,7 +122,7 @@ static int check_usage(const struct command_args *args, struct err *e)
     }
     if (args_flag(args, "json") && output && strcmp(args_value(args, "output"), "-") == 0)
         return err_set(e, ERR_USAGE, NULL, "--json and --output - both want standard output");
-    return 0;
+    return choose_check(args_value(args, "snapshot"), args_value(args, "at"), e);
 }
 
 static void say_choice(struct bringing *b)

@@ -6,6 +6,7 @@
 #include "syncd/base/clock.h"
 #include "syncd/base/mem.h"
 #include "syncd/catalog.h"
+#include "syncd/choose.h"
 #include "syncd/command.h"
 #include "syncd/commands.h"
 #include "syncd/report.h"
@@ -177,9 +178,6 @@ static int list_source(struct listing_rows *l, const char *source, struct err *e
 static int list_all(struct listing_rows *l, const struct command_args *args, struct err *e)
 {
     int rc = 0;
-    if (args->word_count && !conf_find_source(l->s->conf, args->words[0]))
-        return err_set(e, ERR_USAGE, args->words[0], "there is no source '%s' in %s",
-                       args->words[0], l->s->conf->file);
     for (size_t i = 0; rc == 0 && i < l->s->conf->source_count; i++) {
         const char *name = l->s->conf->sources[i].name;
         if (args->word_count == 0 || strcmp(args->words[0], name) == 0)
@@ -195,7 +193,10 @@ int cmd_snapshots(const struct command_args *args, struct report *report)
     struct listing_rows l = {.report = report, .json = json_array(), .table = table_new(titles)};
     struct err e = ERR_INIT;
     OWN_BUF struct buf text = BUF_INIT;
+    const char *source;
     int rc = session_open(args, report, true, &l.s, &e);
+    if (rc == 0 && args->word_count)
+        rc = choose_source(l.s, args->words[0], &source, &e);
     if (rc == 0)
         rc = session_connect(l.s, &e);
     for (size_t i = 0; rc == 0 && i < l.s->worker_count; i++)

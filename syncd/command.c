@@ -245,8 +245,10 @@ int args_parse(const struct command *table, int argc, char *const argv[], struct
     a.words = a.given->words ? a.given->words : no_words;
     if (!rc && !args_flag(&a, "help") && !args_flag(&a, "version"))
         rc = check_words(&p);
-    if (rc)
+    if (rc) {
+        *ret = (struct command_args){.command = a.command};
         return rc;
+    }
     *ret = a;
     a = (struct command_args){0};
     return 0;

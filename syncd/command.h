@@ -62,7 +62,8 @@ struct command_args {
 };
 
 /* Reads argv. ERR_USAGE with one line and, where one is near, "did you mean"; ERR_NOMEM. With
- * --help or --version among the arguments nothing is checked but that the options exist. */
+ * --help or --version among the arguments nothing is checked but that the options exist. On failure
+ * only ret->command is set, if that much was understood. */
 int args_parse(const struct command *table, int argc, char *const argv[], struct command_args *ret,
                struct err *e);
 void args_free(struct command_args *a);

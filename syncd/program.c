@@ -50,9 +50,11 @@ static int answer_help(const struct command *table, const struct command_args *a
     return EXIT_DONE;
 }
 
-static int usage_error(const struct err *e, bool json)
+static int usage_error(const struct command_args *a, const struct err *e, bool json)
 {
-    CLEANUP(free_report) struct report *r = report_new(NULL, json ? REPORT_JSON : REPORT_TEXT);
+    CLEANUP(free_report)
+    struct report *r =
+        report_new(a->command ? a->command->name : NULL, json ? REPORT_JSON : REPORT_TEXT);
     if (!r)
         return EXIT_NOTHING;
     return report_finish(r, report_error(r, e));
@@ -65,7 +67,7 @@ int program_run(const struct command *table, int argc, char *const argv[])
     OWN_ARGS struct command_args a = {0};
     struct err e = ERR_INIT;
     if (args_parse(table, argc, argv, &a, &e))
-        return usage_error(&e, json);
+        return usage_error(&a, &e, json);
     json = args_flag(&a, "json");
     set_log_level(&a, json);
     CLEANUP(free_report)

@@ -90,6 +90,8 @@ static int read_config(struct session *s, const struct command_args *args, struc
 {
     struct conf_errors more = {0};
     int rc = conf_read(args_config_path(args), &s->conf, &more, e);
+    if (rc == ERR_NOT_FOUND || rc == ERR_PERMISSION) /* no config is a mistake of the config, too */
+        rc = e->code = ERR_CONFIG;
     if (rc && more.count > 0) {
         report_error(report, e);
         for (size_t i = 0; i < more.count; i++) {

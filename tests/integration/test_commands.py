@@ -40,7 +40,7 @@ class TestUsage(Case):
                 result = self.house.text(*words, expect=2)
                 self.assertTrue(result.stderr.strip(), "said nothing")
                 self.assertEqual(result.stdout, "")
-                if words and words[0] != "nonsense":
+                if words and words[0] != "nonsense":  # those name no command
                     answer = self.house.start(*words, json_output=True).wait(30)
                     self.assertEqual(answer.exit, 2, str(answer))
                     contract.check_json(words[0], answer)

@@ -23,14 +23,14 @@ class TestKill(Case):
 
     @at_level("quick", timeout_s=1800)
     def test_random_moments(self):
-        db = self.bank(size_bytes=20 * MB)
+        db = self.bank(size_bytes=8 * MB, body_bytes=3000)
         leader = self.two_workers(db)
         begun = time.monotonic()
         snapshots = [(leader.backup("db")["snapshot"], 1)]
         full_s = time.monotonic() - begun
         struck = 0
         for round_number in range(by_level(4, 15, 50)):
-            seq = self.commit(db, 20, self.rng.choice((1, 20, 400)))
+            seq = self.commit(db, 20, self.rng.choice((1, 20, 200)))
             moment_s = self.rng.uniform(0, full_s)
             run = leader.start("backup", "db")
             # Nothing to wait for: the moment is the test.
