@@ -323,6 +323,9 @@ int sftp_read_at(struct store_file *file, uint64_t offset, void *p, size_t n, si
     int begun = sftp_begin(s, e);
     if (begun)
         return begun;
+    if (!f->handle || f->window)
+        return err_set(e, ERR_INTERNAL, s->store.name, "%s: %s is not open for reading",
+                       s->store.name, f->path);
     size_t done = 0;
     ssize_t rc = n ? go_to(f, offset, p, n) : 0;
     while (rc >= 0 && done < n) {
