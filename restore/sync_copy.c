@@ -279,7 +279,7 @@ int sync_remove_others(struct sync *s, struct kept_part *part, size_t at, struct
     if (rc == 0)
         rc = part_copies_read(c.source, NULL, NULL, NULL, e);
     part_copies_close(c.source);
-    if (rc || c.damaged[at])
+    if (rc)
         return damage_is(rc) ? 0 : rc; /* damage was told: the next round copies it anew */
     for (enum part_mark mark = PART_SNAP; rc == 0 && mark <= PART_BAD; mark++)
         if (mark != part->at[at].mark)

@@ -11,6 +11,7 @@
 
 #include "syncd/base/clock.h"
 #include "syncd/base/err.h"
+#include "syncd/base/io.h"
 #include "tests/unit/restore/pair.h"
 #include "transport/store.h"
 
@@ -283,6 +284,37 @@ static void a_bad_header_is_replaced(void **state)
     assert_true(pair_is_whole(p, 0, &base));
 }
 
+static void a_bad_pack_is_replaced_by_a_snapshot(void **state)
+{
+    struct pair *p = *state;
+    struct lineage l = {0};
+    struct part_ref a = pair_backup(p, 3, &l), b = pair_backup(p, 3, &l);
+    pair_mark(p, 1, &a, PART_SNAP, PART_PACK); /* cut before it got its mark, and then damaged */
+    pair_set_size(p, 1, &a, 100);
+    pair_set_size(p, 1, &b, 100);
+    run_to_equal(p, 2);
+    assert_true(pair_is_whole(p, 1, &a) && pair_is_whole(p, 1, &b));
+}
+
+static void the_only_mark_of_a_snapshot_is_not_lost(void **state)
+{
+    struct pair *p = *state;
+    struct lineage l = {0};
+    struct part_ref a = pair_backup(p, 3, &l), b = pair_backup(p, 3, &l);
+    pair_mark(p, 1, &b, PART_SNAP, PART_PACK);
+    pair_set_size(p, 0, &b, 100); /* the .snap is damaged, the .pack is whole */
+    for (size_t i = 0; i < 2; i++)
+        pair_remove(p, i, &a); /* and neither can be complete */
+    struct sync_result r = run(p);
+    assert_int_equal(r.snapshots, 1);
+    assert_int_equal(r.workers[0].mended, 1);
+    assert_int_equal(r.workers[0].lacking, 1);
+    sync_result_free(&r);
+    assert_true(pair_is_whole(p, 0, &b));
+    assert_int_equal(access(pair_path(p, 0, &b, PART_SNAP).s, F_OK), 0);
+    assert_int_equal(access(pair_path(p, 1, &b, PART_PACK).s, F_OK), 0);
+}
+
 /* ---- leftovers ---- */
 
 static void copy_file(const char *from, const char *to)
@@ -481,15 +513,28 @@ static bool killed_at(struct pair *p, int n)
     return WIFSIGNALED(status);
 }
 
-/* Every snapshot keeps a copy with its mark, whatever the moment. */
+/* Every snapshot keeps a copy with its mark, and none looks fresher than it is, whatever the
+ * moment.
+ */
 static void assert_nothing_lost(struct pair *p, const struct part_ref *snaps, size_t count)
 {
     pair_list(p);
+    for (size_t at = 0; at < 2; at++)
+        for (size_t i = 0; i < p->listing[at].count; i++)
+            assert_true(p->listing[at].parts[i].mark != PART_SNAP ||
+                        p->listing[at].parts[i].mtime_us <= p->as_of_us);
     for (size_t i = 0; i < count; i++) {
         assert_true(pair_is_whole(p, 0, &snaps[i]) || pair_is_whole(p, 1, &snaps[i]));
         assert_true(access(pair_path(p, 0, &snaps[i], PART_SNAP).s, F_OK) == 0 ||
                     access(pair_path(p, 1, &snaps[i], PART_SNAP).s, F_OK) == 0);
     }
+}
+
+/* Without the time of the change becoming that of the snapshot. */
+static void damage(struct pair *p, size_t at, const struct part_ref *ref, int64_t mtime_us)
+{
+    pair_set_size(p, at, ref, 1000);
+    assert_int_equal(io_set_mtime(pair_file(p, at, ref).s, mtime_us), 0);
 }
 
 static void a_kill_at_any_call_is_mended_by_the_next_run(void **state)
@@ -505,7 +550,7 @@ static void a_kill_at_any_call_is_mended_by_the_next_run(void **state)
         n++;
         /* One to be copied, one to be replaced, one only to get its mark. */
         pair_remove(p, 1, &snaps[0]);
-        pair_set_size(p, 0, &snaps[1], 1000);
+        damage(p, 0, &snaps[1], p->as_of_us);
         pair_mark(p, 1, &snaps[2], PART_SNAP, PART_PACK);
         killed = killed_at(p, n);
         assert_nothing_lost(p, snaps, 3);
@@ -545,6 +590,8 @@ int main(int argc, char **argv)
         TEST(damage_in_different_blocks_makes_two_whole_copies),
         TEST(a_wrong_mark_is_cleared),
         TEST(a_bad_header_is_replaced),
+        TEST(a_bad_pack_is_replaced_by_a_snapshot),
+        TEST(the_only_mark_of_a_snapshot_is_not_lost),
         TEST(leftovers_of_a_cut_healing_go),
         TEST(a_second_name_goes_only_beside_a_whole_copy),
         TEST(hostile_names_harm_nothing),

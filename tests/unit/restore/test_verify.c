@@ -144,6 +144,7 @@ static void what_is_missing_is_counted(void **state)
     verify_result_free(&r);
     pair_remove(p, 1, &a);
     r = run(p, 0);
+    assert_int_equal(r.snapshots, 2);
     assert_int_equal(r.workers[0].missing, 1);
     assert_int_equal(r.workers[1].missing, 2);
     assert_int_equal(r.mendable, 1);
@@ -205,6 +206,21 @@ static void damage_on_both_sides(void **state)
     r = run(p, 100);
     assert_int_equal(r.mendable, 0);
     assert_int_equal(r.unmendable, 2);
+    verify_result_free(&r);
+}
+
+static void what_shall_mend_is_read_first(void **state)
+{
+    struct pair *p = *state;
+    struct lineage l = {0};
+    struct part_ref a = pair_backup(p, 3, &l);
+    pair_flip(p, 0, &a, FIRST_BLOCK);
+    pair_flip(p, 1, &a, FIRST_BLOCK + 1); /* not known yet */
+    p->marked[p->marked_count].store = p->store[0];
+    p->marked[p->marked_count++].ref = a;
+    struct verify_result r = run(p, 0);
+    assert_int_equal(r.unmendable, 1);
+    assert_true(pair_is_marked(p, 1, &a));
     verify_result_free(&r);
 }
 
@@ -325,6 +341,7 @@ int main(void)
         TEST(what_is_missing_is_counted),
         TEST(a_damaged_entry_list_is_found_without_reading_data),
         TEST(damage_on_both_sides),
+        TEST(what_shall_mend_is_read_first),
         TEST(the_longest_unread_come_first),
         TEST(it_can_be_stopped),
         TEST(one_worker_alone_is_verified),
