@@ -351,6 +351,20 @@ static void a_second_name_goes_only_beside_a_whole_copy(void **state)
     assert_int_equal(access(pair_path(p, 0, &a, PART_SNAP).s, F_OK), 0);
 }
 
+static void of_two_names_the_whole_one_counts(void **state)
+{
+    struct pair *p = *state;
+    struct err e = ERR_INIT;
+    struct lineage l = {0};
+    struct part_ref a = pair_backup(p, 1, &l);
+    pair_backup(p, 1, &l);
+    pair_mark(p, 0, &a, PART_SNAP, PART_PACK);
+    ok(io_replace_file(pair_path(p, 0, &a, PART_SNAP).s, "cut", 3, 0600, &e));
+    assert_int_equal(io_set_mtime(pair_path(p, 0, &a, PART_SNAP).s, p->as_of_us), 0);
+    run_to_equal(p, 2);
+    assert_int_equal(access(pair_path(p, 0, &a, PART_SNAP).s, F_OK), 0);
+}
+
 static void touch(const struct pair *p, size_t at, const char *name, const char *text)
 {
     char path[400];
@@ -594,6 +608,7 @@ int main(int argc, char **argv)
         TEST(the_only_mark_of_a_snapshot_is_not_lost),
         TEST(leftovers_of_a_cut_healing_go),
         TEST(a_second_name_goes_only_beside_a_whole_copy),
+        TEST(of_two_names_the_whole_one_counts),
         TEST(hostile_names_harm_nothing),
         TEST(a_snapshot_that_lies_about_sizes_blocks_nobody),
         TEST(a_cancelled_sync_goes_on_later),
