@@ -149,6 +149,16 @@ static void choose_copies(struct kept *k)
             choose_copy(k, &k->parts[i], at);
 }
 
+/* What an earlier run has found. */
+static void note_known_damage(struct kept *k)
+{
+    for (size_t i = 0; k->p->is_damaged && i < k->count; i++)
+        for (size_t at = 0; at < k->p->store_count; at++)
+            k->parts[i].at[at].damaged |=
+                k->parts[i].at[at].mark != PART_BAD &&
+                k->p->is_damaged(k->p->arg, k->p->at[at].store, &k->parts[i].ref);
+}
+
 static bool is_snapshot_at(const struct listing *l, const struct part_ref *ref)
 {
     const struct listed_part *c = listing_find(l, ref);
@@ -339,6 +349,7 @@ int kept_read(const struct kept_params *p, struct kept *ret, struct err *e)
                     "the connection to %s was lost", p->at[i].store->name);
     }
     choose_copies(ret);
+    note_known_damage(ret);
     if (rc == 0)
         note_sizes(ret);
     return rc;
@@ -363,6 +374,7 @@ int kept_looks_equal(const struct kept_params *p, bool *ret_equal, struct err *e
     if (rc)
         return rc;
     choose_copies(&k);
+    note_known_damage(&k);
     bool equal = true;
     for (size_t i = 0; p->store_count == 2 && equal && i < k.count; i++)
         equal = looks_equal(&k.parts[i]);

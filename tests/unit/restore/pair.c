@@ -350,3 +350,24 @@ void pair_assert_equal(struct pair *p, size_t files)
         assert_memory_equal(bytes_a.data, bytes_b.data, bytes_a.len);
     }
 }
+
+struct sync_result pair_sync(struct pair *p)
+{
+    struct err e = ERR_INIT;
+    struct sync_params params = {.kept = pair_params(p)};
+    struct sync_result r;
+    ok(sync_source(&params, &r, &e));
+    return r;
+}
+
+void pair_sync_to_equal(struct pair *p, size_t files)
+{
+    struct sync_result r = pair_sync(p);
+    for (size_t i = 0; i < 2; i++)
+        if (r.workers[i].err.code)
+            fail_msg("%s", r.workers[i].err.message);
+    assert_true(sync_is_complete(&r));
+    sync_result_free(&r);
+    pair_assert_equal(p, files);
+    assert_int_equal(p->marked_count, 0);
+}

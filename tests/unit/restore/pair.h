@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "restore/kept.h"
+#include "restore/sync.h"
 #include "snapshot/part.h"
 #include "snapshot/repository.h"
 
@@ -66,6 +67,11 @@ void pair_list(struct pair *p);
 /* kept_params with fresh listings and the damage marks. */
 struct kept_params pair_params(struct pair *p);
 bool pair_is_marked(const struct pair *p, size_t at, const struct part_ref *ref);
+
+/* A sync that goes to its end; the caller frees the result. The second one leaves both equal, with
+ * this many files and no damage mark. */
+struct sync_result pair_sync(struct pair *p);
+void pair_sync_to_equal(struct pair *p, size_t files);
 
 /* The file on this machine, under whatever mark it has; "" when it is not there. */
 struct pair_path {

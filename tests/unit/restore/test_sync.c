@@ -1,12 +1,6 @@
-#include "restore/sync.h"
-
-#include <errno.h>
 #include <fcntl.h>
-#include <spawn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "syncd/base/clock.h"
@@ -16,27 +10,6 @@
 #include "transport/store.h"
 
 #define FIRST_BLOCK 80 /* offset in a part */
-
-static struct sync_result run(struct pair *p)
-{
-    struct err e = ERR_INIT;
-    struct sync_params params = {.kept = pair_params(p)};
-    struct sync_result r;
-    ok(sync_source(&params, &r, &e));
-    return r;
-}
-
-static void run_to_equal(struct pair *p, size_t files)
-{
-    struct sync_result r = run(p);
-    for (size_t i = 0; i < 2; i++)
-        if (r.workers[i].err.code)
-            fail_msg("%s", r.workers[i].err.message);
-    assert_true(sync_is_complete(&r));
-    sync_result_free(&r);
-    pair_assert_equal(p, files);
-    assert_int_equal(p->marked_count, 0);
-}
 
 static void a_worker_that_was_away_gets_everything(void **state)
 {
@@ -54,7 +27,7 @@ static void a_worker_that_was_away_gets_everything(void **state)
     ok(kept_looks_equal(&k, &equal, &e));
     assert_false(equal);
 
-    struct sync_result r = run(p);
+    struct sync_result r = pair_sync(p);
     assert_int_equal(r.snapshots, 5);
     assert_int_equal(r.workers[0].files, 0);
     assert_int_equal(r.workers[1].files, 3);
@@ -77,7 +50,7 @@ static void a_blank_worker_is_filled(void **state)
     struct lineage l = {0};
     for (size_t i = 0; i < 4; i++)
         pair_backup(p, 2, &l);
-    run_to_equal(p, 4);
+    pair_sync_to_equal(p, 4);
 }
 
 static void lineages_that_alternate_end_equal(void **state)
@@ -90,7 +63,7 @@ static void lineages_that_alternate_end_equal(void **state)
         pair_backup(p, 1, &a);
         pair_backup(p, 2, &b);
     }
-    run_to_equal(p, 7);
+    pair_sync_to_equal(p, 7);
 }
 
 static void what_the_time_of_a_snapshot_says_is_brought_along(void **state)
@@ -104,7 +77,7 @@ static void what_the_time_of_a_snapshot_says_is_brought_along(void **state)
     snprintf(path, sizeof path, PAIR_SOURCE "/%s", name);
     int64_t later_us = p->as_of_us + 1800 * US_PER_S; /* unchanged runs, while w2 was away */
     ok(store_set_mtime(p->store[0], path, later_us, &e));
-    run_to_equal(p, 1);
+    pair_sync_to_equal(p, 1);
     assert_int_equal(p->listing[1].parts[0].mtime_us, later_us);
 }
 
@@ -115,7 +88,7 @@ static void packs_without_a_wish_are_left_alone(void **state)
     pair_backup(p, 3, &l);
     struct part_ref leftover = pair_backup(p, 1, &cut);
     pair_mark(p, 0, &leftover, PART_SNAP, PART_PACK);
-    struct sync_result r = run(p);
+    struct sync_result r = pair_sync(p);
     assert_int_equal(r.workers[1].files, 0);
     assert_true(sync_is_complete(&r));
     sync_result_free(&r);
@@ -156,7 +129,7 @@ static void a_listed_del_is_taken_back(void **state)
     pair_backup(p, 3, &l);
     pair_mark(p, 0, &base, PART_SNAP, PART_DEL);
     pair_mark(p, 1, &base, PART_SNAP, PART_DEL);
-    run_to_equal(p, 2);
+    pair_sync_to_equal(p, 2);
     assert_int_equal(access(pair_path(p, 0, &base, PART_PACK).s, F_OK), 0);
 }
 
@@ -171,7 +144,7 @@ static void a_marked_copy_is_replaced(void **state)
     pair_flip(p, 0, &base, FIRST_BLOCK + 1000);
     p->marked[p->marked_count].store = p->store[0];
     p->marked[p->marked_count++].ref = base;
-    struct sync_result r = run(p);
+    struct sync_result r = pair_sync(p);
     assert_int_equal(r.workers[0].files, 1);
     assert_int_equal(r.workers[0].mended, 1);
     assert_int_equal(r.workers[0].damaged.count, 1);
@@ -194,7 +167,7 @@ static void wrong_sizes_and_bad_metadata_are_seen_without_a_mark(void **state)
     pair_set_size(p, 0, &snaps[1], snaps[1].size_bytes + 7);
     pair_set_size(p, 1, &snaps[2], 0);
     pair_flip(p, 0, &snaps[3], snaps[3].size_bytes - 60); /* metadata, of the one asked first */
-    struct sync_result r = run(p);
+    struct sync_result r = pair_sync(p);
     assert_int_equal(r.workers[0].mended, 3);
     assert_int_equal(r.workers[1].mended, 1);
     assert_true(sync_is_complete(&r));
@@ -212,7 +185,7 @@ static void a_damaged_source_is_reported_and_not_copied(void **state)
     struct part_ref base = pair_backup(p, 1, &l);
     struct part_ref next = pair_backup(p, 1, &l);
     pair_flip(p, 0, &base, FIRST_BLOCK + 300000); /* the second block */
-    struct sync_result r = run(p);
+    struct sync_result r = pair_sync(p);
     assert_int_equal(r.workers[1].files, 1);
     assert_int_equal(r.workers[1].lacking, 1);
     assert_int_equal(r.workers[0].lacking, 1);
@@ -237,7 +210,7 @@ static void damage_in_the_same_block_on_both_sides_is_reported(void **state)
         p->marked[p->marked_count].store = p->store[i];
         p->marked[p->marked_count++].ref = base;
     }
-    struct sync_result r = run(p);
+    struct sync_result r = pair_sync(p);
     for (size_t i = 0; i < 2; i++) {
         assert_int_equal(r.workers[i].lacking, 1);
         assert_true(r.workers[i].damaged.count >= 1);
@@ -260,7 +233,7 @@ static void damage_in_different_blocks_makes_two_whole_copies(void **state)
         p->marked[p->marked_count++].ref = base;
     }
     pair_flip(p, 0, &base, base.size_bytes - 3); /* and the trailer */
-    run_to_equal(p, 1);
+    pair_sync_to_equal(p, 1);
     assert_true(pair_is_whole(p, 0, &base));
 }
 
@@ -271,7 +244,7 @@ static void a_wrong_mark_is_cleared(void **state)
     struct part_ref only = pair_backup(p, 1, &l);
     p->marked[p->marked_count].store = p->store[0];
     p->marked[p->marked_count++].ref = only;
-    run_to_equal(p, 1);
+    pair_sync_to_equal(p, 1);
 }
 
 static void a_bad_header_is_replaced(void **state)
@@ -280,7 +253,7 @@ static void a_bad_header_is_replaced(void **state)
     struct lineage l = {0};
     struct part_ref base = pair_backup(p, 1, &l);
     pair_flip(p, 0, &base, 33); /* found while it is copied, mended in the second round */
-    run_to_equal(p, 1);
+    pair_sync_to_equal(p, 1);
     assert_true(pair_is_whole(p, 0, &base));
 }
 
@@ -292,7 +265,7 @@ static void a_bad_pack_is_replaced_by_a_snapshot(void **state)
     pair_mark(p, 1, &a, PART_SNAP, PART_PACK); /* cut before it got its mark, and then damaged */
     pair_set_size(p, 1, &a, 100);
     pair_set_size(p, 1, &b, 100);
-    run_to_equal(p, 2);
+    pair_sync_to_equal(p, 2);
     assert_true(pair_is_whole(p, 1, &a) && pair_is_whole(p, 1, &b));
 }
 
@@ -305,7 +278,7 @@ static void the_only_mark_of_a_snapshot_is_not_lost(void **state)
     pair_set_size(p, 0, &b, 100); /* the .snap is damaged, the .pack is whole */
     for (size_t i = 0; i < 2; i++)
         pair_remove(p, i, &a); /* and neither can be complete */
-    struct sync_result r = run(p);
+    struct sync_result r = pair_sync(p);
     assert_int_equal(r.snapshots, 1);
     assert_int_equal(r.workers[0].mended, 1);
     assert_int_equal(r.workers[0].lacking, 1);
@@ -332,7 +305,7 @@ static void leftovers_of_a_cut_healing_go(void **state)
     copy_file(pair_path(p, 0, &a, PART_SNAP).s, pair_path(p, 0, &a, PART_BAD).s);
     copy_file(pair_path(p, 1, &b, PART_SNAP).s, pair_path(p, 1, &b, PART_PACK).s);
     pair_mark(p, 1, &c, PART_SNAP, PART_BAD); /* alone: missing */
-    run_to_equal(p, 3);
+    pair_sync_to_equal(p, 3);
     assert_true(pair_is_whole(p, 0, &a) && pair_is_whole(p, 1, &b) && pair_is_whole(p, 1, &c));
 }
 
@@ -343,7 +316,7 @@ static void a_second_name_goes_only_beside_a_whole_copy(void **state)
     struct part_ref a = pair_backup(p, 1, &l);
     copy_file(pair_path(p, 0, &a, PART_SNAP).s, pair_path(p, 0, &a, PART_PACK).s);
     pair_flip(p, 0, &a, FIRST_BLOCK);
-    struct sync_result r = run(p);
+    struct sync_result r = pair_sync(p);
     assert_int_equal(r.workers[0].removed, 0);
     assert_false(sync_is_complete(&r));
     sync_result_free(&r);
@@ -361,7 +334,7 @@ static void of_two_names_the_whole_one_counts(void **state)
     pair_mark(p, 0, &a, PART_SNAP, PART_PACK);
     ok(io_replace_file(pair_path(p, 0, &a, PART_SNAP).s, "cut", 3, 0600, &e));
     assert_int_equal(io_set_mtime(pair_path(p, 0, &a, PART_SNAP).s, p->as_of_us), 0);
-    run_to_equal(p, 2);
+    pair_sync_to_equal(p, 2);
     assert_int_equal(access(pair_path(p, 0, &a, PART_SNAP).s, F_OK), 0);
 }
 
@@ -393,7 +366,7 @@ static void hostile_names_harm_nothing(void **state)
     part_name_format(&fake, PART_SNAP, name);
     touch(p, 0, name, "");
 
-    struct sync_result r = run(p);
+    struct sync_result r = pair_sync(p);
     assert_int_equal(r.unreadable, 2);
     assert_int_equal(r.workers[1].files, 2);
     assert_int_equal(r.workers[1].err.code, 0);
@@ -413,7 +386,7 @@ static void a_snapshot_that_lies_about_sizes_blocks_nobody(void **state)
     liar.parts[0].size_bytes += 5;
     struct part_ref lie = pair_backup(p, 1, &liar); /* stored as .pack, for nobody has that */
     pair_mark(p, 0, &lie, PART_PACK, PART_SNAP);
-    struct sync_result r = run(p);
+    struct sync_result r = pair_sync(p);
     assert_int_equal(r.workers[1].files, 3);
     assert_int_equal(r.workers[1].lacking, 0);
     sync_result_free(&r);
@@ -423,172 +396,10 @@ static void a_snapshot_that_lies_about_sizes_blocks_nobody(void **state)
     assert_true(pair_is_whole(p, 1, &a));
 }
 
-/* ---- cuts ---- */
-
-struct stop {
-    struct pair *pair;
-    atomic_bool cancel;
-    int64_t left;
-};
-
-static struct stop *stop_now;
-
-static void stop_after(void *arg, const struct store *to, uint64_t bytes)
-{
-    (void)arg;
-    (void)to;
-    stop_now->left -= (int64_t)bytes;
-    if (stop_now->left <= 0)
-        atomic_store(&stop_now->cancel, true);
-}
-
-static void a_cancelled_sync_goes_on_later(void **state)
-{
-    struct pair *p = *state;
-    struct lineage l = {0};
-    for (size_t i = 0; i < 3; i++)
-        pair_backup(p, 1, &l);
-    int cancelled = 0;
-    for (int64_t bytes = 50; bytes < 2200000; bytes += 200000) {
-        struct stop stop = {.pair = p, .left = bytes};
-        struct err e = ERR_INIT;
-        struct sync_result r;
-        stop_now = &stop;
-        struct sync_params params = {.kept = pair_params(p), .copied = stop_after};
-        params.kept.cancel = &stop.cancel;
-        int rc = sync_source(&params, &r, &e);
-        assert_true(rc == 0 || rc == ERR_CANCELLED);
-        cancelled += rc == ERR_CANCELLED;
-        sync_result_free(&r);
-    }
-    assert_true(cancelled >= 3);
-    run_to_equal(p, 3);
-}
-
-static int refuse_w2(void *arg, struct store *s, uint64_t add_bytes, struct err *e)
-{
-    struct pair *p = arg;
-    if (s == p->store[1] && add_bytes)
-        return err_set(e, ERR_NO_SPACE, s->name, "less than min_free");
-    return 0;
-}
-
-static void a_worker_that_refuses_does_not_harm_the_other(void **state)
-{
-    struct pair *p = *state;
-    struct err e = ERR_INIT;
-    struct lineage l = {0}, other = {0};
-    pair_backup(p, 1, &l);
-    struct part_ref b = pair_backup(p, 2, &other);
-    struct sync_params params = {.kept = pair_params(p), .may_change = refuse_w2};
-    struct sync_result r;
-    ok(sync_source(&params, &r, &e));
-    assert_int_equal(r.workers[0].files, 1);
-    assert_int_equal(r.workers[0].lacking, 0);
-    assert_int_equal(r.workers[1].err.code, ERR_NO_SPACE);
-    assert_int_equal(r.workers[1].lacking, 1);
-    sync_result_free(&r);
-    assert_true(pair_is_whole(p, 0, &b));
-    run_to_equal(p, 2);
-}
-
-/* In another process, so that it can be killed at any call that touches a file. */
-static int child_main(char **roots)
-{
-    struct pair p = {0};
-    struct err e = ERR_INIT;
-    struct sync_result r;
-    for (size_t i = 0; i < 2; i++)
-        snprintf(p.root[i], sizeof p.root[i], "%s", roots[i]);
-    pair_open(&p);
-    ok(digest_init(&e));
-    ok(repository_read(p.store[0], &p.repository, &e));
-    struct sync_params params = {.kept = pair_params(&p)};
-    int rc = sync_source(&params, &r, &e);
-    sync_result_free(&r);
-    pair_close(&p);
-    return rc ? 1 : 0;
-}
-
-/* True when it was killed at its Nth call. */
-static bool killed_at(struct pair *p, int n)
-{
-    char fault[64];
-    snprintf(fault, sizeof fault, "SYNCD_FAULT=%d:kill", n);
-    char self[] = "/proc/self/exe", word[] = "child";
-    char *argv[] = {self, word, p->root[0], p->root[1], NULL}, *env[] = {fault, NULL};
-    pid_t pid;
-    int status;
-    assert_int_equal(posix_spawn(&pid, self, NULL, NULL, argv, env), 0);
-    while (waitpid(pid, &status, 0) < 0)
-        assert_int_equal(errno, EINTR);
-    if (WIFEXITED(status))
-        assert_int_equal(WEXITSTATUS(status), 0);
-    return WIFSIGNALED(status);
-}
-
-/* Every snapshot keeps a copy with its mark, and none looks fresher than it is, whatever the
- * moment.
- */
-static void assert_nothing_lost(struct pair *p, const struct part_ref *snaps, size_t count)
-{
-    pair_list(p);
-    for (size_t at = 0; at < 2; at++)
-        for (size_t i = 0; i < p->listing[at].count; i++)
-            assert_true(p->listing[at].parts[i].mark != PART_SNAP ||
-                        p->listing[at].parts[i].mtime_us <= p->as_of_us);
-    for (size_t i = 0; i < count; i++) {
-        assert_true(pair_is_whole(p, 0, &snaps[i]) || pair_is_whole(p, 1, &snaps[i]));
-        assert_true(access(pair_path(p, 0, &snaps[i], PART_SNAP).s, F_OK) == 0 ||
-                    access(pair_path(p, 1, &snaps[i], PART_SNAP).s, F_OK) == 0);
-    }
-}
-
-/* Without the time of the change becoming that of the snapshot. */
-static void damage(struct pair *p, size_t at, const struct part_ref *ref, int64_t mtime_us)
-{
-    pair_set_size(p, at, ref, 1000);
-    assert_int_equal(io_set_mtime(pair_file(p, at, ref).s, mtime_us), 0);
-}
-
-static void a_kill_at_any_call_is_mended_by_the_next_run(void **state)
-{
-    struct pair *p = *state;
-    struct lineage l = {0};
-    struct part_ref snaps[3];
-    int n = 0;
-    bool killed = true;
-    for (size_t i = 0; i < 3; i++)
-        snaps[i] = pair_backup(p, 3, &l);
-    while (killed) {
-        n++;
-        /* One to be copied, one to be replaced, one only to get its mark. */
-        pair_remove(p, 1, &snaps[0]);
-        damage(p, 0, &snaps[1], p->as_of_us);
-        pair_mark(p, 1, &snaps[2], PART_SNAP, PART_PACK);
-        killed = killed_at(p, n);
-        assert_nothing_lost(p, snaps, 3);
-        struct sync_result r = run(p);
-        assert_true(sync_is_complete(&r));
-        sync_result_free(&r);
-        for (size_t i = 0; i < 3; i++)
-            for (size_t at = 0; at < 2; at++)
-                assert_true(pair_is_whole(p, at, &snaps[i]));
-    }
-#ifdef SYNCD_FAULTS
-    assert_true(n > 40);
-#endif
-    pair_list(p);
-    assert_int_equal(p->listing[0].count, 3);
-    assert_int_equal(p->listing[1].count, 3);
-}
-
 #define TEST(f) cmocka_unit_test_setup_teardown(f, pair_setup, pair_teardown)
 
-int main(int argc, char **argv)
+int main(void)
 {
-    if (argc == 4 && strcmp(argv[1], "child") == 0)
-        return child_main(argv + 2);
     const struct CMUnitTest tests[] = {
         TEST(a_worker_that_was_away_gets_everything),
         TEST(a_blank_worker_is_filled),
@@ -611,9 +422,6 @@ int main(int argc, char **argv)
         TEST(of_two_names_the_whole_one_counts),
         TEST(hostile_names_harm_nothing),
         TEST(a_snapshot_that_lies_about_sizes_blocks_nobody),
-        TEST(a_cancelled_sync_goes_on_later),
-        TEST(a_worker_that_refuses_does_not_harm_the_other),
-        TEST(a_kill_at_any_call_is_mended_by_the_next_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
