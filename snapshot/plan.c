@@ -146,7 +146,8 @@ static int make_list(struct plan *p, const struct listing *all, struct err *e)
     }
     for (size_t i = 0; rc == 0 && i < all->count; i++) {
         const struct part_ref *ref = &all->parts[i].ref;
-        if (all->parts[i].mark == PART_BAD || !p->o.is_ours(p->o.arg, ref) ||
+        if (all->parts[i].mark == PART_BAD || !is_usable(&p->o, ref) ||
+            !p->o.is_ours(p->o.arg, ref) ||
             (p->listed_count && part_order(ref, &p->listed[p->listed_count - 1]) <= 0) ||
             (p->has_parent && part_order(ref, &p->parent.ref) <= 0))
             continue;

@@ -39,7 +39,7 @@ struct world {
     struct conf_source source;
     sqlite3 *sql;
     struct backup_result result;
-    uint64_t sequence;
+    _Atomic uint64_t sequence;
 };
 
 static void sql(struct world *w, const char *text)
@@ -108,8 +108,10 @@ static void note_sequence(void *arg, const struct part_ref *ref, bool snapshot)
 {
     struct world *w = arg;
     (void)snapshot;
-    if (ref->sequence > w->sequence)
-        w->sequence = ref->sequence;
+    uint64_t known = w->sequence;
+    while (ref->sequence > known &&
+           !atomic_compare_exchange_weak(&w->sequence, &known, ref->sequence))
+        continue;
 }
 
 static void list_all(struct world *w)
