@@ -4,7 +4,8 @@
  *
  * A handle may be used by several threads; several processes may use the catalog at once (each
  * waits up to 10 s for another's transaction, then ERR_BUSY). Each call that changes something is
- * one small durable transaction: a few pages of 512 bytes. Times are microseconds; 0 means unknown.
+ * one small transaction (about 14 KiB written); a power cut may undo the last, and never tears one.
+ * Times are microseconds; 0 means unknown.
  * Errors of all calls: ERR_BUSY, ERR_IO, ERR_NO_SPACE, ERR_PERMISSION, ERR_DAMAGED, ERR_NOMEM. */
 #ifndef SYNCD_CATALOG_H
 #define SYNCD_CATALOG_H

@@ -199,7 +199,8 @@ json_t *report_json_text(const char *s)
             s++;
         }
     }
-    return b.bad ? NULL : json_stringn((const char *)b.data, b.len);
+    const char *text = buf_cstr(&b);
+    return text ? json_string(text) : NULL;
 }
 
 json_t *report_json_time(int64_t t_us)

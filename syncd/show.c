@@ -39,7 +39,7 @@ void show_duration(int64_t duration_us, char ret[static SHOW_SIZE])
         snprintf(ret, SHOW_SIZE, "0 s");
         return;
     }
-    int64_t s = (duration_us + US_PER_S / 2) / US_PER_S;
+    int64_t s = duration_us / US_PER_S + (duration_us % US_PER_S >= US_PER_S / 2);
     if (duration_us < 9950 * US_PER_MS) {
         snprintf(ret, SHOW_SIZE, "%.1f s", (double)duration_us / (double)US_PER_S);
         return;
