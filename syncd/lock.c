@@ -112,6 +112,8 @@ void lock_release(struct lock *l)
     if (!l)
         return;
     io_ftruncate(l->fd, 0); /* else the next to be told meets an old name: only a message */
+    flock(l->fd,
+          LOCK_UN); /* a child that was just forked may still have a copy of the descriptor */
     io_close(l->fd);
     free(l);
 }
