@@ -47,6 +47,7 @@ static struct {
     bool ever_drawn;
     int64_t drawn_us;
     size_t line_count; /* 0: nothing is on the screen */
+    size_t columns;    /* of the window, when it was drawn */
     size_t widths[LINES_MAX];
 } screen;
 
@@ -77,8 +78,16 @@ static void put_home(struct buf *b, size_t columns)
         buf_put_u8(b, '\r');
 }
 
+/* After a stop (Ctrl-Z) the cursor is no longer where it was left: what was drawn stays above. */
+static void forget_when_stale(int64_t now_us)
+{
+    if (now_us - screen.drawn_us > 10 * EVERY_US)
+        screen.line_count = 0;
+}
+
 static void take_away(void)
 {
+    forget_when_stale(clock_mono_us());
     if (!screen.line_count)
         return;
     OWN_BUF struct buf b = BUF_INIT;
@@ -147,14 +156,15 @@ static void draw(struct progress *p)
     struct progress_view view;
     look(p, now_us, &view);
     log_lock();
-    /* After a stop (Ctrl-Z) the cursor is no longer where it was left: begin on a new line. */
-    if (now_us - screen.drawn_us > 10 * EVERY_US)
-        screen.line_count = 0;
+    forget_when_stale(now_us);
     if (!screen.hidden && in_foreground()) {
         size_t columns = columns_of_terminal();
         OWN_BUF struct buf text = BUF_INIT, b = BUF_INIT;
         progress_view_lines(&view, columns > 1 ? columns - 1 : 1, p->utf8, &text);
         put_home(&b, columns);
+        if (columns != screen.columns) /* lines that were wrapped forget it only when cleared */
+            buf_put_str(&b, "\033[J");
+        screen.columns = columns;
         const char *lines = buf_cstr(&text);
         if (lines)
             put_lines(&b, lines);

@@ -13,6 +13,7 @@
 #define BAR_MAX 30
 #define SAMPLE_EVERY_US (250 * US_PER_MS)
 #define LINE_BYTES 512
+#define PERCENT_WIDTH 7
 
 void rate_note(struct rate *r, int64_t now_us, uint64_t bytes)
 {
@@ -85,8 +86,8 @@ static const char *size_text(uint64_t bytes, char ret[static SHOW_SIZE])
     return ret;
 }
 
-/* "  45 %   231 MiB / 525 MiB   170 MiB/s   2 min left", each piece only while it fits; `room` is
- * for the bar between title and numbers. */
+/* "backup of piri, pass 2  [###---]   45 %   231 MiB of 525 MiB   170 MiB/s  2 min left". When that
+ * is too wide: no bar, no step, and then the numbers go from the right. */
 static void work_line(const struct progress_view *v, bool utf8, struct line *ret)
 {
     char done[SHOW_SIZE], total[SHOW_SIZE], rate[SHOW_SIZE], left[SHOW_SIZE] = "";
@@ -96,7 +97,10 @@ static void work_line(const struct progress_view *v, bool utf8, struct line *ret
     if (known && v->rate && shown < v->total_bytes)
         show_duration((int64_t)((double)(v->total_bytes - shown) / (double)v->rate * US_PER_S),
                       left);
-    struct line numbers = {.columns = ret->columns};
+    line_add(ret, "%s", v->title);
+    struct line numbers = {.columns = ret->columns - ret->width};
+    if (numbers.columns < PERCENT_WIDTH)
+        return;
     if (known)
         line_add(&numbers, "  %3d %%", (int)(share * 100));
     line_add(&numbers, "  %8s", size_text(v->done_bytes, done));
@@ -105,14 +109,12 @@ static void work_line(const struct progress_view *v, bool utf8, struct line *ret
     line_add(&numbers, "  %8s/s", size_text(v->rate, rate));
     if (*left)
         line_add(&numbers, "  %s left", left);
-    line_add(ret, "%s", v->title);
     if (*v->step && ret->width + show_width(v->step) + 2 + numbers.width <= ret->columns)
         line_add(ret, ", %s", v->step);
     size_t used = ret->width + numbers.width + 4;
     if (known && used + BAR_MIN <= ret->columns)
         line_bar(ret, MIN(ret->columns - used, BAR_MAX), share, utf8);
-    if (!line_add(ret, "%s", numbers.text) && known)
-        line_add(ret, " %3d %%", (int)(share * 100));
+    line_add(ret, "%s", numbers.text);
 }
 
 static size_t name_width(const struct progress_view *v)

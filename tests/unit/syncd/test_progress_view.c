@@ -99,7 +99,17 @@ static void a_narrow_window_keeps_what_matters(void **state)
     (void)state;
     struct progress_view v = example();
     const char *text = lines(&v, 24, false);
-    assert_non_null(strstr(text, "backup of piri  44 %\n"));
+    assert_non_null(strstr(text, "backup of piri   44 %\n"));
+}
+
+static void the_numbers_go_from_the_right(void **state)
+{
+    (void)state;
+    struct progress_view v = example();
+    v.worker_count = 0;
+    assert_string_equal(lines(&v, 60, false),
+                        "backup of piri   44 %   231 MiB of 525 MiB   170 MiB/s");
+    assert_string_equal(lines(&v, 45, false), "backup of piri   44 %   231 MiB of 525 MiB");
 }
 
 static void the_summary_stays(void **state)
@@ -142,6 +152,7 @@ int main(void)
         cmocka_unit_test(it_never_passes_the_end),
         cmocka_unit_test(no_line_is_wider_than_the_window),
         cmocka_unit_test(a_narrow_window_keeps_what_matters),
+        cmocka_unit_test(the_numbers_go_from_the_right),
         cmocka_unit_test(the_summary_stays),
         cmocka_unit_test(the_rate_is_that_of_the_last_seconds),
     };
