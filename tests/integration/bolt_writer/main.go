@@ -24,6 +24,7 @@ import (
 	"io"
 	"math/rand"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -339,8 +340,15 @@ func checkOne(path string) (err error) {
 	})
 }
 
+// Tx.Check follows every loop of a damaged tree, so it is given little stack and time.
 func check(paths []string) error {
 	var bad error
+	debug.SetMaxStack(8 << 20)
+	debug.SetTraceback("none")
+	time.AfterFunc(time.Duration(len(paths))*10*time.Second, func() {
+		fmt.Println("does not come to an end")
+		os.Exit(1)
+	})
 	for _, path := range paths {
 		if err := checkOne(path); err != nil {
 			bad = fmt.Errorf("%s: %w", path, err)
