@@ -38,7 +38,8 @@ enum part_mark { PART_SNAP, PART_PACK, PART_DEL, PART_BAD };
 
 /* By (epoch, sequence): <0, 0, >0. */
 int part_order(const struct part_ref *a, const struct part_ref *b);
-bool part_same(const struct part_ref *a, const struct part_ref *b); /* same stem: time label included */
+bool part_same(const struct part_ref *a,
+               const struct part_ref *b); /* same stem: time label included */
 
 /* "<stem>.<mark>" (section 1). */
 void part_name_format(const struct part_ref *ref, enum part_mark mark,
