@@ -106,7 +106,7 @@ size_t report_error_count(const struct report *r)
     return json_array_size(r->errors);
 }
 
-static void print(const char *fmt, va_list ap)
+__attribute__((format(printf, 1, 0))) static void print(const char *fmt, va_list ap)
 {
     progress_hide();
     vprintf(fmt, ap);
