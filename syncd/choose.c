@@ -81,7 +81,8 @@ static int by_time(struct pool *pool, const char *at, struct snapshot *ret, stru
         int rc = read_snapshot(pool, p, ret, e);
         if (rc)
             return rc;
-        if (ret->section.as_of_us <= t_us)
+        /* By whole seconds, as times are shown: a time copied from a list means that snapshot. */
+        if (ret->section.as_of_us / US_PER_S <= t_us / US_PER_S)
             return 0;
         snapshot_free(ret);
     }

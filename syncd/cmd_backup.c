@@ -138,18 +138,20 @@ static bool all_stored(const struct job *j)
     return true;
 }
 
-/* A worker that broke off or was too slow is tried once more; one that refuses is not. */
+/* A worker whose connection broke is tried once more. One that was too slow or does not answer is
+ * left for the next run: this one is not to wait for it. */
 static void reconnect_lost(struct job *j)
 {
     for (size_t i = 0; i < j->s->worker_count; i++) {
         struct session_worker *w = &j->s->workers[i];
-        int code = j->worker_errors[i].code;
         struct err e = ERR_INIT;
-        if (!w->store || !code)
+        if (!w->store)
             continue;
-        if (code != ERR_CONNECT && code != ERR_TIMEOUT && code != ERR_CANCELLED)
-            continue;
-        session_reconnect(j->s, w, &e);
+        if (j->worker_errors[i].code == ERR_CONNECT)
+            session_reconnect(j->s, w, &e);
+        else if (j->worker_errors[i].code == ERR_TIMEOUT ||
+                 j->worker_errors[i].code == ERR_CANCELLED)
+            session_leave_out(w);
     }
 }
 

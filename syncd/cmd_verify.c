@@ -110,11 +110,12 @@ static int say_and_judge(struct verifying *v)
                        name, t->files, size, t->damaged_count, t->missing);
     }
     report_set(v->report, "workers", list);
-    if (v->unmendable)
+    /* With a worker away nobody knows yet: it may have whole what is damaged here. */
+    if (v->unmendable && !away)
         return EXIT_NOTHING;
     if (v->mendable)
         report_say(v->report, "`syncd sync` mends this from the other worker\n");
-    return v->mendable || away ? EXIT_PARTLY : EXIT_DONE;
+    return v->mendable || v->unmendable || away ? EXIT_PARTLY : EXIT_DONE;
 }
 
 /* --read-data alone means all of it. */

@@ -52,6 +52,9 @@ int session_connect(struct session *s, struct err *e);
 /* Connects one worker, without looking at its repository. */
 int session_connect_worker(struct session *s, struct session_worker *w, struct err *e);
 
+/* Closes the worker's store: it takes no further part. */
+void session_leave_out(struct session_worker *w);
+
 /* Connects again, once, a worker whose connection broke or was given up during the run. */
 int session_reconnect(struct session *s, struct session_worker *w, struct err *e);
 

@@ -98,7 +98,7 @@ int session_connect_worker(struct session *s, struct session_worker *w, struct e
     return rc ? rc : open_store(s, w, e);
 }
 
-static void leave_out(struct session_worker *w)
+void session_leave_out(struct session_worker *w)
 {
     store_close(w->store);
     w->store = NULL;
@@ -108,7 +108,7 @@ int session_reconnect(struct session *s, struct session_worker *w, struct err *e
 {
     struct repository repository;
     uint64_t ignored;
-    leave_out(w);
+    session_leave_out(w);
     while (read(w->cancel_event, &ignored, sizeof ignored) < 0 && errno == EINTR)
         continue;
     int rc = session_connect_worker(s, w, e);
@@ -118,7 +118,7 @@ int session_reconnect(struct session *s, struct session_worker *w, struct err *e
         rc = err_set(e, ERR_FOREIGN, w->conf->name, "%s holds another repository now",
                      w->conf->name);
     if (rc)
-        leave_out(w);
+        session_leave_out(w);
     return rc;
 }
 
@@ -161,7 +161,7 @@ static void *connect_main(void *arg)
     if (rc == 0)
         rc = epoch_read(w->store, &w->epoch, &w->highest_epoch, &w->err);
     if (rc)
-        leave_out(w);
+        session_leave_out(w);
     return NULL;
 }
 
@@ -170,7 +170,7 @@ static void *list_main(void *arg)
     struct connecting *c = arg;
     listing_free(&c->w->listing);
     if (listing_read(c->w->store, c->source, &c->w->listing, &c->w->err))
-        leave_out(c->w);
+        session_leave_out(c->w);
     return NULL;
 }
 
@@ -235,7 +235,7 @@ static void check_repositories(struct session *s)
                  "Give each leader a path of its own in the worker's url. If this machine "
                  "replaces '%s', run `syncd restore --from URL` or `syncd adopt`.",
                  w->repository.leader);
-        leave_out(w);
+        session_leave_out(w);
     }
 }
 
