@@ -388,9 +388,9 @@ static void combinations_that_make_no_sense_are_refused(void **state)
 static void several_mistakes_are_told_at_once(void **state)
 {
     (void)state;
-    char text[4096] = "";
-    for (int i = 0; i < 30; i++)
-        strcat(text, "bad = 1\n");
+    char text[30 * 8 + 1];
+    for (size_t i = 0; i < 30; i++)
+        memcpy(text + 8 * i, "bad = 1\n", 9);
     struct conf *c = NULL;
     struct conf_errors more;
     struct err e = ERR_INIT;

@@ -23,6 +23,7 @@
 #include "syncd/base/err.h"
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
+#include "tests/support/sshd.h"
 #include "transport/open.h"
 #include "transport/store.h"
 
@@ -83,16 +84,13 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct world *w = *state;
-    char command[128];
     sqlite3_close(w->sql);
     for (int i = 0; i < MAX_WORKERS; i++) {
         store_close(w->stores[i]);
         listing_free(&w->listings[i]);
     }
     free(w->source.name);
-    snprintf(command, sizeof command, "rm -rf %s", w->dir);
-    if (strncmp(w->dir, "/tmp/syncd-test-", 16) == 0 && system(command) != 0)
-        fail_msg("cannot clean up");
+    test_remove_tree(w->dir);
     free(w);
     return 0;
 }

@@ -102,7 +102,7 @@ static void build_tool(struct bench *b)
 static int setup(void **state)
 {
     struct bench *b = calloc(1, sizeof *b);
-    strcpy(b->folder, "/tmp/syncd-test-bolt-XXXXXX");
+    snprintf(b->folder, sizeof b->folder, "/tmp/syncd-test-bolt-XXXXXX");
     assert_non_null(mkdtemp(b->folder));
     snprintf(b->tool, sizeof b->tool, "%s/bolt_writer", b->folder);
     snprintf(b->db, sizeof b->db, "%s/live.db", b->folder);
