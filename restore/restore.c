@@ -52,8 +52,10 @@ static int open_place(struct restoring *r, const struct entry *n, bool create, s
 static void tell(struct restoring *r, const struct entry *n, const struct place *at,
                  struct restored_file *f)
 {
+    /* A dry run into a folder that does not exist yet has no place to open. */
+    OWN_MEM char *planned = at || !r->p->target ? NULL : io_path(r->p->target, n->path + 1);
     f->path = n->path;
-    f->target = at ? at->shown : r->p->output;
+    f->target = at ? at->shown : planned ? planned : r->p->target ? n->path : r->p->output;
     f->bytes = entry_size(n);
     f->as_of_us = (uint64_t)n->as_of_us;
     f->carried = n->carried;

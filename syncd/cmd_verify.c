@@ -111,8 +111,15 @@ static int say_and_judge(struct verifying *v)
     }
     report_set(v->report, "workers", list);
     /* With a worker away nobody knows yet: it may have whole what is damaged here. */
-    if (v->unmendable && !away)
+    if (v->unmendable && !away) {
+        struct err e = ERR_INIT;
+        err_set(&e, ERR_DAMAGED, NULL, "%" PRIu64 " files are damaged or missing on every worker",
+                (uint64_t)v->unmendable);
+        err_hint(&e, "The next backup sends what the source still holds again; `syncd restore "
+                     "--salvage` brings back what is whole.");
+        report_error(v->report, &e);
         return EXIT_NOTHING;
+    }
     if (v->mendable)
         report_say(v->report, "`syncd sync` mends this from the other worker\n");
     return v->mendable || v->unmendable || away ? EXIT_PARTLY : EXIT_DONE;

@@ -52,7 +52,7 @@ def open_copy(path):
     return sqlite3.connect(f"file:{name}?immutable=1", uri=True, isolation_level=None)
 
 
-def create(path, seed, size_bytes=0, journal_mode="WAL", page_size=4096, body_bytes=400):
+def create(path, seed, size_bytes=0, journal_mode="WAL", page_size=4096, body_bytes=2000):
     """A new one with about size_bytes of items that do not compress."""
     rng = random.Random(seed)
     db = connect(path)

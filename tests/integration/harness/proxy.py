@@ -63,7 +63,9 @@ class _Flow:
                     time.sleep(wait)
                 self.proxy._admit(self, data)
         except OSError:
+            # The other end is gone; an end that is left alone would wait for ever.
             self.end()
+            self.proxy.reset_pair(self)
 
     def end(self):
         with self.changed:
@@ -158,10 +160,19 @@ class Proxy:
             pass
         s.close()
 
+    def reset_pair(self, flow):
+        with self._lock:
+            found = [pair for pair in self._pairs if flow in pair[2]]
+            self._pairs = [pair for pair in self._pairs if flow not in pair[2]]
+        self._reset_all(found)
+
     def reset(self):
         """Every connection is reset; new ones are fine."""
         with self._lock:
             pairs, self._pairs = self._pairs, []
+        self._reset_all(pairs)
+
+    def _reset_all(self, pairs):
         for client, server, flows in pairs:
             for flow in flows:
                 flow.end()
