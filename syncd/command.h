@@ -40,9 +40,10 @@ struct command {
     const char *arguments; /* the words after it, as help shows them: "[SOURCE...]"; "" for none */
     size_t min_words, max_words;
     const struct command_option *options; /* its own */
-    const char *summary;                  /* one line of the list of commands */
-    const char *details;                  /* paragraphs of its help, separated by \n\n */
-    const char *examples;                 /* whole lines, each ends in \n; "" for none */
+    bool stays_root;      /* started by root, it does not go on as the owner of state_dir */
+    const char *summary;  /* one line of the list of commands */
+    const char *details;  /* paragraphs of its help, separated by \n\n */
+    const char *examples; /* whole lines, each ends in \n; "" for none */
 };
 
 #define COMMAND_WORDS_MAX 4096

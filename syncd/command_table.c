@@ -99,6 +99,7 @@ const struct command command_table[] = {
         .arguments = "[URL]",
         .max_words = 1,
         .options = setup_options,
+        .stays_root = true,
         .summary = "Prepare workers; with URL, enrol one.",
         .details =
             "With URL: shows and pins the worker's host key, asks once for the password, makes a "
@@ -149,6 +150,7 @@ const struct command command_table[] = {
         .arguments = "[SOURCE]",
         .max_words = 1,
         .options = restore_options,
+        .stays_root = true,
         .summary = "Bring a snapshot back.",
         .details =
             "Brings back the latest snapshot, or the one of --snapshot or --at, to where --target "

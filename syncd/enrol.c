@@ -3,52 +3,111 @@
 #include <string.h>
 
 #include "syncd/base/io.h"
+#include "syncd/base/mem.h"
 #include "syncd/report.h"
 #include "syncd/session.h"
 #include "transport/store.h"
 
-/* Connects each worker and looks whether a repository is there. */
-static size_t look_at_workers(struct session *s, struct report *report)
+static int look_at(struct session *s, struct session_worker *w, struct err *e)
+{
+    int rc = w->store ? 0 : session_connect_worker(s, w, e);
+    if (rc == 0)
+        rc = repository_read(w->store, &w->repository, e);
+    w->has_repository = rc == 0;
+    if (rc == 0)
+        return epoch_read(w->store, &w->epoch, &w->highest_epoch, e);
+    return rc == ERR_NOT_FOUND && w->store ? 0 : rc;
+}
+
+/* Connects each worker and looks whether a repository is there. How many cannot be asked; those
+ * have their err set. */
+static size_t look_at_workers(struct session *s)
 {
     size_t failed = 0;
     for (size_t i = 0; i < s->worker_count; i++) {
         struct session_worker *w = &s->workers[i];
-        int rc = session_connect_worker(s, w, &w->err);
-        if (rc == 0)
-            rc = repository_read(w->store, &w->repository, &w->err);
-        w->has_repository = rc == 0;
-        if (rc == 0)
-            rc = epoch_read(w->store, &w->epoch, &w->highest_epoch, &w->err);
-        else if (rc == ERR_NOT_FOUND && w->store) {
-            w->err = ERR_INIT;
-            rc = 0;
-        }
-        if (rc) {
-            report_error(report, &w->err);
+        if (look_at(s, w, &w->err))
             failed++;
-        }
+        else
+            w->err = ERR_INIT;
     }
     return failed;
 }
 
-/* Whose repository it is to be: the one known here, the one that a worker has, or a new one. */
-static int choose_repository(struct session *s, size_t unreachable, struct err *e)
+static int foreign(const struct session_worker *w, struct err *e)
 {
-    for (size_t i = 0; i < s->worker_count && !s->has_repository; i++) {
-        if (!s->workers[i].has_repository)
-            continue;
-        s->repository = s->workers[i].repository;
+    err_set(e, ERR_FOREIGN, w->conf->name,
+            "%s: the URL holds the repository of another leader, '%s'; it is left alone",
+            w->conf->name, w->repository.leader);
+    return err_hint(e,
+                    "Give this leader a path of its own in the URL. If this machine replaces '%s': "
+                    "`syncd restore --from URL` brings its data back, `syncd adopt` makes it the "
+                    "leader.",
+                    w->repository.leader);
+}
+
+static bool is_same(const struct repository *a, const struct repository *b)
+{
+    return memcmp(a->id, b->id, REPO_ID_SIZE) == 0 && memcmp(a->seed, b->seed, SEED_SIZE) == 0;
+}
+
+/* One that nobody leads yet: made by a setup that was cut, of this leader or of another. */
+static bool is_ours(const struct session *s, const struct session_worker *w)
+{
+    return w->epoch.number > 0 || strcmp(w->repository.leader, s->conf->name) == 0;
+}
+
+/* Takes the repository that a worker has for this leader's; `only`, the one that is new, last. */
+static int take_over(struct session *s, const struct session_worker *only, struct err *e)
+{
+    const struct session_worker *from = only && only->has_repository ? only : NULL;
+    for (size_t i = 0; i < s->worker_count; i++)
+        if (s->workers[i].has_repository && (!from || from == only))
+            from = &s->workers[i];
+    if (!from)
+        return ERR_NOT_FOUND;
+    if (!is_ours(s, from))
+        return foreign(from, e);
+    s->repository = from->repository;
+    s->has_repository = true;
+    return 0;
+}
+
+static int refuse_new(const struct session *s, struct err *e)
+{
+    const char *name = "";
+    for (size_t i = 0; i < s->worker_count; i++)
+        if (s->workers[i].err.code)
+            name = s->workers[i].conf->name;
+    err_set(e, ERR_REFUSED, name,
+            "a new repository is not made while %s is out of reach: it may hold this leader's, and "
+            "%s knows of none",
+            name, s->conf->state_dir);
+    return err_hint(e,
+                    "Bring %s back and run setup again, or take its block out of the config for "
+                    "now.",
+                    name);
+}
+
+/* Whose repository it is to be: the one known here, the one that a worker has, or a new one.
+ * Workers that hold another are left out. */
+static int choose_repository(struct session *s, const struct session_worker *only,
+                             size_t unreachable, struct err *e)
+{
+    int rc = s->has_repository ? 0 : take_over(s, only, e);
+    if (rc && rc != ERR_NOT_FOUND)
+        return rc;
+    if (rc && unreachable)
+        return refuse_new(s, e);
+    if (rc) {
+        repository_new(s->conf->name, &s->repository);
         s->has_repository = true;
     }
-    if (s->has_repository)
-        return 0;
-    if (unreachable) {
-        err_set(e, ERR_REFUSED, NULL,
-                "a new repository is not made while a worker is out of reach: it may hold one");
-        return err_hint(e, "Bring the worker back, or take its block out of the config for now.");
+    for (size_t i = 0; i < s->worker_count; i++) {
+        struct session_worker *w = &s->workers[i];
+        if (w->has_repository && !w->err.code && !is_same(&w->repository, &s->repository))
+            foreign(w, &w->err);
     }
-    repository_new(s->conf->name, &s->repository);
-    s->has_repository = true;
     return 0;
 }
 
@@ -64,7 +123,8 @@ static const struct epoch *ruling(const struct session *s)
     const struct epoch *best = NULL;
     for (size_t i = 0; i < s->worker_count; i++) {
         const struct session_worker *w = &s->workers[i];
-        if (w->has_repository && w->epoch.number > 0 && (!best || w->epoch.number > best->number))
+        if (w->has_repository && !w->err.code && w->epoch.number > 0 &&
+            (!best || w->epoch.number > best->number))
             best = &w->epoch;
     }
     return best;
@@ -86,14 +146,20 @@ static int check_token(struct session *s, struct err *e)
         io_random(s->token, sizeof s->token);
     s->has_token = true;
     s->epoch = now ? now->number : 1;
+    for (size_t i = 0; !now && i < s->worker_count; i++) /* an empty one blocks its number */
+        if (s->workers[i].err.code == 0)
+            s->epoch = MAX(s->epoch, s->workers[i].highest_epoch + 1);
     return 0;
 }
 
 static int enrol_worker(struct session *s, struct session_worker *w, struct report *report,
                         struct err *e)
 {
+    const struct epoch *now = ruling(s);
     struct epoch ep = {.number = s->epoch};
     memcpy(ep.token, s->token, TOKEN_SIZE);
+    if (now) /* with what it continues from */
+        ep = *now;
     int rc = repository_create(w->store, &s->repository, e);
     if (rc == 0 && w->epoch.number < s->epoch)
         rc = epoch_claim(w->store, &ep, e);
@@ -108,35 +174,46 @@ static int enrol_worker(struct session *s, struct session_worker *w, struct repo
     return rc;
 }
 
-int enrol_repositories(struct session *s, struct report *report, struct err *e)
+static int enrol_each(struct session *s, struct session_worker *only, struct report *report)
 {
     int first = 0;
+    for (size_t i = 0; i < s->worker_count; i++) {
+        struct session_worker *w = &s->workers[i];
+        if (only && w != only)
+            continue;
+        /* On success what a step on the way left in err is none. */
+        if (w->err.code == 0 && enrol_worker(s, w, report, &w->err) == 0)
+            w->err = ERR_INIT;
+        if (w->err.code)
+            report_error(report, &w->err);
+        first = first ? first : w->err.code;
+    }
+    return first;
+}
+
+int enrol_repositories(struct session *s, struct session_worker *only, struct report *report,
+                       struct err *e)
+{
     if (s->worker_count == 0) {
         err_set(e, ERR_CONFIG, s->conf->file, "%s names no worker", s->conf->file);
         return err_hint(e, "Run `syncd setup sftp://USER@HOST/PATH` to add one.");
     }
-    size_t unreachable = look_at_workers(s, report);
-    if (unreachable == s->worker_count) {
-        *e = s->workers[0].err;
+    size_t unreachable = look_at_workers(s);
+    if (only && only->err.code) {
+        *e = only->err;
         return e->code;
     }
-    int rc = choose_repository(s, unreachable, e);
+    if (unreachable == s->worker_count)
+        return enrol_each(s, NULL, report); /* tells of each of them */
+    int rc = choose_repository(s, only, unreachable, e);
     if (rc == 0)
         rc = check_token(s, e);
     if (rc == 0)
         rc = session_save_token(s, e);
     if (rc == 0)
         rc = session_save_repository(s, e);
-    for (size_t i = 0; rc == 0 && i < s->worker_count; i++) {
-        struct session_worker *w = &s->workers[i];
-        if (w->err.code)
-            continue;
-        if (enrol_worker(s, w, report, &w->err)) {
-            report_error(report, &w->err);
-            first = first ? first : w->err.code;
-        }
-    }
-    if (rc == 0 && first)
-        *e = ERR_INIT;
-    return rc ? rc : first;
+    if (rc)
+        return rc;
+    *e = ERR_INIT;
+    return enrol_each(s, only, report);
 }

@@ -3,13 +3,16 @@
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "conf/conf.h"
 #include "syncd/base/buf.h"
 #include "syncd/base/err.h"
 #include "syncd/base/log.h"
 #include "syncd/base/mem.h"
 #include "syncd/command.h"
 #include "syncd/help.h"
+#include "syncd/identity.h"
 #include "syncd/report.h"
 #include "syncd/signals.h"
 
@@ -60,6 +63,20 @@ static int usage_error(const struct command_args *a, const struct err *e, bool j
     return report_finish(r, report_error(r, e));
 }
 
+/* Before anything is opened. What is wrong with the config, or that there is none, is the command's
+ * to tell, where it needs one. */
+static int go_on_as_owner(const struct command_args *a, struct err *e)
+{
+    struct conf *c = NULL;
+    struct err not_here = ERR_INIT;
+    if (a->command->stays_root || geteuid() != 0 ||
+        conf_read(args_config_path(a), &c, NULL, &not_here) != 0)
+        return 0;
+    int rc = identity_become_owner(c, e);
+    conf_free(c);
+    return rc;
+}
+
 int program_run(const struct command *table, int argc, char *const argv[])
 {
     setlocale(LC_CTYPE, ""); /* widths of characters; numbers stay as they are */
@@ -78,7 +95,7 @@ int program_run(const struct command *table, int argc, char *const argv[])
     }
     if (args_flag(&a, "help") || args_flag(&a, "version"))
         return report_finish(r, answer_help(table, &a, r));
-    if (signals_start(&e))
+    if (signals_start(&e) || go_on_as_owner(&a, &e))
         return report_finish(r, report_error(r, &e));
     int exit_code = a.command->run(&a, r);
     /* What was done to the end in spite of a signal is done (and the daemon is ended by one). */

@@ -85,24 +85,23 @@ int session_save_token(struct session *s, struct err *e)
 
 /* ---- opening ---- */
 
-static int read_config(struct session *s, const struct command_args *args, struct report *report,
-                       struct err *e)
+void session_config_errors(struct report *report, const struct conf_errors *more, struct err *e)
+{
+    for (size_t i = 0; i < more->count; i++) {
+        report_error(report, e);
+        err_set(e, ERR_CONFIG, NULL, "%s", more->line[i]);
+    }
+}
+
+int session_read_config(const struct command_args *args, struct report *report, struct conf **ret,
+                        struct err *e)
 {
     struct conf_errors more = {0};
-    int rc = conf_read(args_config_path(args), &s->conf, &more, e);
+    int rc = conf_read(args_config_path(args), ret, &more, e);
     if (rc == ERR_NOT_FOUND || rc == ERR_PERMISSION) /* no config is a mistake of the config, too */
         rc = e->code = ERR_CONFIG;
-    if (rc && more.count > 0) {
-        report_error(report, e);
-        for (size_t i = 0; i < more.count; i++) {
-            struct err line = ERR_INIT;
-            err_set(&line, ERR_CONFIG, args_config_path(args), "%s", more.line[i]);
-            if (i + 1 < more.count)
-                report_error(report, &line);
-            else
-                *e = line;
-        }
-    }
+    if (rc)
+        session_config_errors(report, &more, e);
     return rc;
 }
 
@@ -115,17 +114,17 @@ static int open_catalog(struct session *s, struct err *e)
     return rc;
 }
 
-int session_open(const struct command_args *args, struct report *report, bool with_catalog,
-                 struct session **ret, struct err *e)
+int session_new(struct conf *conf, bool with_catalog, struct session **ret, struct err *e)
 {
     struct session *s = mem_alloc(1, sizeof *s);
-    if (!s)
+    if (!s) {
+        conf_free(conf);
         return err_nomem(e);
+    }
+    s->conf = conf;
     for (size_t i = 0; i < CONF_MAX_WORKERS; i++)
         s->workers[i].cancel_event = s->workers[i].cancel_fd = -1;
     int rc = digest_init(e);
-    if (rc == 0)
-        rc = read_config(s, args, report, e);
     if (rc == 0)
         rc = state_dir_check(s->conf->state_dir, e);
     if (rc == 0)
@@ -140,6 +139,14 @@ int session_open(const struct command_args *args, struct report *report, bool wi
     }
     *ret = s;
     return 0;
+}
+
+int session_open(const struct command_args *args, struct report *report, bool with_catalog,
+                 struct session **ret, struct err *e)
+{
+    struct conf *conf = NULL;
+    int rc = session_read_config(args, report, &conf, e);
+    return rc ? rc : session_new(conf, with_catalog, ret, e);
 }
 
 /* ---- fingerprints ---- */

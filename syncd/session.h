@@ -45,6 +45,14 @@ int session_open(const struct command_args *args, struct report *report, bool wi
                  struct session **ret, struct err *e);
 void session_close(struct session *s); /* NULL is fine */
 
+/* The two halves of it: the config alone (the caller's, for conf_free), and a session on a config,
+ * which becomes the session's own, also when this fails. */
+int session_read_config(const struct command_args *args, struct report *report, struct conf **ret,
+                        struct err *e);
+/* Puts *e and all further findings but the last into the report; the last is then in *e. */
+void session_config_errors(struct report *report, const struct conf_errors *more, struct err *e);
+int session_new(struct conf *conf, bool with_catalog, struct session **ret, struct err *e);
+
 /* Connects to all workers at once and reads repository and epoch of each. A worker that cannot take
  * part has its err set; the answer is an error only when none can. Waits at most 30 s. */
 int session_connect(struct session *s, struct err *e);

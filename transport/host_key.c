@@ -155,7 +155,7 @@ int host_key_shown(LIBSSH2_SESSION *session, const struct url *url, struct host_
         sodium_base64_encoded_len(len, sodium_base64_VARIANT_ORIGINAL) > sizeof base64)
         return err_set(e, ERR_HOST_KEY, url->host,
                        "%s shows a host key of a kind that libssh2 cannot use", url->host);
-    struct host_key k;
+    struct host_key k = {0};
     char name[HOST_NAME_SIZE];
     const char *plain;
     snprintf(k.type, sizeof k.type, "%s", t->name);
@@ -207,15 +207,9 @@ static bool digests_equal(const char *pinned, const char *sha256)
     return strncmp(pinned, sha256, n) == 0 && strspn(pinned + n, "=") == strlen(pinned + n);
 }
 
-int host_keys_check(const struct host_keys *k, LIBSSH2_SESSION *session, const struct url *url,
-                    const char *pinned_sha256, const char *worker, struct err *e)
+enum host_standing host_keys_standing(const struct host_keys *k, LIBSSH2_SESSION *session,
+                                      const struct url *url)
 {
-    struct host_key shown;
-    int rc = host_key_shown(session, url, &shown, e);
-    if (rc) {
-        err_prefix(e, "%s", worker);
-        return rc;
-    }
     size_t len = 0;
     int type = 0, known_type = LIBSSH2_KNOWNHOST_KEY_UNKNOWN;
     const char *key = libssh2_session_hostkey(session, &len, &type);
@@ -227,14 +221,29 @@ int host_keys_check(const struct host_keys *k, LIBSSH2_SESSION *session, const s
                                      LIBSSH2_KNOWNHOST_CHECK_MISMATCH;
     }
     if (check_key(k->revoked, url, key, len, known_type) == LIBSSH2_KNOWNHOST_CHECK_MATCH)
+        return HOST_REVOKED;
+    if (check_key(k->known, url, key, len, known_type) == LIBSSH2_KNOWNHOST_CHECK_MATCH)
+        return HOST_KNOWN;
+    return any_known ? HOST_CHANGED : HOST_UNKNOWN;
+}
+
+int host_keys_check(const struct host_keys *k, LIBSSH2_SESSION *session, const struct url *url,
+                    const char *pinned_sha256, const char *worker, struct err *e)
+{
+    struct host_key shown;
+    int rc = host_key_shown(session, url, &shown, e);
+    if (rc) {
+        err_prefix(e, "%s", worker);
+        return rc;
+    }
+    enum host_standing standing = host_keys_standing(k, session, url);
+    if (standing == HOST_REVOKED)
         return err_set(e, ERR_HOST_KEY, worker,
                        "%s: the host key of %s, %s, is marked as revoked in %s", worker, url->host,
                        shown.sha256, k->path);
-    if (pinned_sha256 && digests_equal(pinned_sha256, shown.sha256))
+    if (standing == HOST_KNOWN || (pinned_sha256 && digests_equal(pinned_sha256, shown.sha256)))
         return 0;
-    if (check_key(k->known, url, key, len, known_type) == LIBSSH2_KNOWNHOST_CHECK_MATCH)
-        return 0;
-    if (any_known || pinned_sha256)
+    if (standing == HOST_CHANGED || pinned_sha256)
         return refuse_changed(k, &shown, url, worker, e);
     return refuse_unknown(k, &shown, url, worker, e);
 }

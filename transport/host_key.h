@@ -28,6 +28,11 @@ void host_keys_free(struct host_keys *k);
 void host_keys_types(const struct host_keys *k, const struct url *url,
                      char ret[static HOST_KEY_TYPES_SIZE]);
 
+/* After the handshake: how the key that the server shows stands to what is known. */
+enum host_standing { HOST_KNOWN, HOST_UNKNOWN, HOST_CHANGED, HOST_REVOKED };
+enum host_standing host_keys_standing(const struct host_keys *k, LIBSSH2_SESSION *session,
+                                      const struct url *url);
+
 /* After the handshake: 0, or ERR_HOST_KEY that says in plain words whether the key is unknown,
  * changed or revoked, what its SHA-256 is and what to do. pinned_sha256 may be NULL. */
 int host_keys_check(const struct host_keys *k, LIBSSH2_SESSION *session, const struct url *url,

@@ -36,14 +36,17 @@ int store_open_url(const struct store_options *o, struct store **ret, struct err
  * makes the repository's folder (0700) with its missing parents. */
 int store_make_root(struct store *s, struct err *e);
 
-/* The SHA-256 of the host key that the server shows, as "SHA256:<base64 without padding>", and the
- * line for known_hosts; connects without logging in. For `setup` to show and pin. */
+/* What the server shows of itself: the host key's SHA-256, as "SHA256:<base64 without padding>",
+ * the line for known_hosts, and whether o->known_hosts (may be NULL) has it already. Connects
+ * without logging in; for `setup` to show and pin. ERR_HOST_KEY when known_hosts has another key
+ * for this server or has it revoked: that is never to be pinned without a person's doing. */
 struct host_key {
     char sha256[64];
     char type[64]; /* "ssh-ed25519", ... */
     char known_hosts_line[2048];
+    bool known;
 };
-int store_host_key(const struct url *url, int timeout_s, struct host_key *ret, struct err *e);
+int store_host_key(const struct store_options *o, struct host_key *ret, struct err *e);
 
 /* Adds one line to ~/.ssh/authorized_keys on the worker over SFTP (folder 0700 and file 0600 are
  * made when missing). The line goes to the end of the file as it is, and is taken back when it does

@@ -99,16 +99,29 @@ int sftp_open(const struct store_options *o, struct store **ret, struct err *e)
     return rc;
 }
 
-int store_host_key(const struct url *url, int timeout_s, struct host_key *ret, struct err *e)
+int store_host_key(const struct store_options *o, struct host_key *ret, struct err *e)
 {
-    if (url->scheme != URL_SFTP)
-        return err_set(e, ERR_UNSUPPORTED, url->path, "a folder has no host key");
-    CLEANUP(sftp_freep) struct sftp *s = new_sftp(url->host, url, timeout_s, NULL, e);
+    if (o->url.scheme != URL_SFTP)
+        return err_set(e, ERR_UNSUPPORTED, o->url.path, "a folder has no host key");
+    CLEANUP(sftp_freep)
+    struct sftp *s = new_sftp(o->name, &o->url, o->timeout_s, o->cancel_fd, e);
     if (!s)
         return ERR_NOMEM;
-    struct host_keys none = {0};
+    struct host_keys keys;
     char types[HOST_KEY_TYPES_SIZE];
-    host_keys_types(&none, url, types);
-    int rc = sftp_session_connect(s, types, e);
-    return rc ? rc : host_key_shown(s->session, url, ret, e);
+    int rc = host_keys_load(s->session, o->known_hosts, &keys, e);
+    if (rc)
+        return rc;
+    host_keys_types(&keys, &s->url, types);
+    rc = sftp_session_connect(s, types, e);
+    enum host_standing standing =
+        rc ? HOST_UNKNOWN : host_keys_standing(&keys, s->session, &s->url);
+    if (standing == HOST_CHANGED || standing == HOST_REVOKED)
+        rc = host_keys_check(&keys, s->session, &s->url, NULL, s->store.name, e);
+    host_keys_free(&keys);
+    if (rc == 0)
+        rc = host_key_shown(s->session, &s->url, ret, e);
+    if (rc == 0)
+        ret->known = standing == HOST_KNOWN;
+    return rc;
 }

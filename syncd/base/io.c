@@ -199,29 +199,40 @@ int io_fsync_parent(const char *path)
     return io_fsync_dir(parent);
 }
 
-static int write_durably(const char *path, const void *p, size_t n, mode_t mode, struct err *e)
+static int write_durably(const char *path, const void *p, size_t n, const struct stat *like,
+                         struct err *e)
 {
-    OWN_FD int fd = io_open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode);
+    OWN_FD int fd = io_open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, like->st_mode & 0600);
     if (fd < 0)
         return err_sys(e, errno, path, "cannot create %s", path);
-    if (fchmod(fd, mode) < 0 || io_write_all(fd, p, n) < 0 || io_fsync(fd) < 0)
+    /* The owner first: giving a file away takes its setuid and setgid bits. */
+    if (fchown(fd, like->st_uid, like->st_gid) < 0)
+        return err_sys(e, errno, path, "cannot give %s to its owner", path);
+    if (fchmod(fd, like->st_mode & 07777) < 0 || io_write_all(fd, p, n) < 0 || io_fsync(fd) < 0)
         return err_sys(e, errno, path, "cannot write %s", path);
     return 0;
 }
 
-int io_replace_file(const char *path, const void *p, size_t n, mode_t mode, struct err *e)
+int io_replace_file_like(const char *path, const void *p, size_t n, const struct stat *like,
+                         struct err *e)
 {
     OWN_MEM char *tmp = NULL;
     if (asprintf(&tmp, "%s.tmp", path) < 0) {
         tmp = NULL;
         return err_nomem(e);
     }
-    int rc = write_durably(tmp, p, n, mode, e);
+    int rc = write_durably(tmp, p, n, like, e);
     if (rc == 0 && (io_rename(tmp, path) < 0 || io_fsync_parent(path) < 0))
         rc = err_sys(e, errno, path, "cannot put %s in place", path);
     if (rc)
         io_unlink(tmp);
     return rc;
+}
+
+int io_replace_file(const char *path, const void *p, size_t n, mode_t mode, struct err *e)
+{
+    const struct stat like = {.st_mode = mode, .st_uid = (uid_t)-1, .st_gid = (gid_t)-1};
+    return io_replace_file_like(path, p, n, &like, e);
 }
 
 int io_read_file(const char *path, size_t limit_bytes, struct buf *ret, struct err *e)

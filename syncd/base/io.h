@@ -42,6 +42,10 @@ int io_fsync_parent(const char *path); /* the same for the folder that holds `pa
 /* Writes path through "<path>.tmp": write, fsync, rename over path, fsync the folder. */
 int io_replace_file(const char *path, const void *p, size_t n, mode_t mode, struct err *e);
 
+/* The same with mode, owner and group of `like` (ERR_PERMISSION when that cannot be). */
+int io_replace_file_like(const char *path, const void *p, size_t n, const struct stat *like,
+                         struct err *e);
+
 /* Appends the file's bytes to *ret; ERR_LIMIT when it holds more than limit_bytes. */
 int io_read_file(const char *path, size_t limit_bytes, struct buf *ret, struct err *e);
 

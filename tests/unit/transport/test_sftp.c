@@ -67,7 +67,7 @@ static void a_far_worker_gets_its_window_filled(void **state)
     struct store_options o = worker_options(&worker, NULL, c->root);
     o.url.port = relay.port; /* known by another port, so it is pinned */
     struct host_key key;
-    assert_int_equal(store_host_key(&o.url, 10, &key, &e), 0);
+    assert_int_equal(store_host_key(&o, &key, &e), 0);
     o.host_key_sha256 = key.sha256;
     struct store *s = worker_open(&o);
     int64_t start_us = clock_mono_us();

@@ -102,7 +102,7 @@ static void a_port_without_an_answer(void **state)
     worker_refuses(&o, ERR_TIMEOUT, "no answer for 1 s", "is it sshd");
     assert_took(start_us, 900, 4000);
     struct host_key key;
-    assert_int_equal(store_host_key(&o.url, 1, &key, NULL), ERR_TIMEOUT);
+    assert_int_equal(store_host_key(&o, &key, NULL), ERR_TIMEOUT);
     close(fd);
     worker_refuses(&o, ERR_CONNECT, "refused", "sshd running");
     o = worker_options(&nobody, NULL, "/x");

@@ -82,8 +82,9 @@ static void an_unknown_host_is_refused(void **state)
     struct host_key key;
     struct err e = ERR_INIT;
     struct store_options o = known_by("", path);
-    assert_int_equal(store_host_key(&o.url, 10, &key, &e), 0);
+    assert_int_equal(store_host_key(&o, &key, &e), 0);
     assert_string_equal(key.type, "ssh-ed25519");
+    assert_false(key.known);
     worker_refuses(&o, ERR_HOST_KEY, "not known", "syncd setup");
     worker_refuses(&o, ERR_HOST_KEY, key.sha256, "");
     o.known_hosts = "/nonexistent/known_hosts";
@@ -110,6 +111,8 @@ static void a_changed_host_key_is_refused(void **state)
     snprintf(line, sizeof line, "%s%s", path, key);
     struct store_options o = known_by(line, path);
     worker_refuses(&o, ERR_HOST_KEY, "has changed", "ssh-keygen -R");
+    struct host_key shown;
+    assert_int_equal(store_host_key(&o, &shown, NULL), ERR_HOST_KEY);
     o.host_key_sha256 = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     worker_refuses(&o, ERR_HOST_KEY, "has changed", "");
     o.known_hosts = NULL;
@@ -152,7 +155,8 @@ static void a_known_host_is_accepted(void **state)
     assert_int_equal(test_run(hash), 0);
     assert_null(strstr(worker_text(path), "127.0.0.1"));
     lets_in(&o);
-    assert_int_equal(store_host_key(&o.url, 10, &key, &e), 0);
+    assert_int_equal(store_host_key(&o, &key, &e), 0);
+    assert_true(key.known);
     o = known_by("", path);
     o.host_key_sha256 = key.sha256;
     lets_in(&o);
