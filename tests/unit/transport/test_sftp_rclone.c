@@ -72,7 +72,7 @@ static int setup(void **state)
     *state = c;
     struct store_options o = worker_options(&keys, "user", c->root + strlen(served));
     o.url.port = port;
-    assert_int_equal(store_host_key(&o.url, 10, &key, &e), 0);
+    assert_int_equal(store_host_key(&o, &key, &e), 0);
     o.host_key_sha256 = key.sha256;
     o.known_hosts = NULL;
     c->store = worker_open(&o);
