@@ -11,6 +11,7 @@
 #include "syncd/command.h"
 #include "syncd/commands.h"
 #include "syncd/lock.h"
+#include "syncd/manners.h"
 #include "syncd/progress.h"
 #include "syncd/report.h"
 #include "syncd/session.h"
@@ -420,6 +421,7 @@ int cmd_backup(const struct command_args *args, struct report *report)
 {
     struct session *s = NULL;
     struct err e = ERR_INIT;
+    manners_be_quiet();
     int rc = session_open(args, report, true, &s, &e);
     if (rc == 0)
         rc = check_words(args, s->conf, &e);
