@@ -1,9 +1,5 @@
 /* A fuzz entry for the bolt library, seeded with tests/unit/snapshot/fixtures:
- *
- *   clang -g -O1 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined -I. -o fuzz_bolt \
- *       tests/fuzz/fuzz_bolt.c tests/unit/snapshot/bolt_helpers.c snapshot/bolt_*.c \
- *       syncd/base/{buf,clock,err,fault,io,mem}.c -lsodium
- *   ./fuzz_bolt CORPUS tests/unit/snapshot/fixtures
+ * its corpus is a link to them.
  *
  * The metas get right checksums before use, or hardly any change would reach the tree. */
 #include <stdlib.h>
