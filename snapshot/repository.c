@@ -65,10 +65,10 @@ int repository_decode(const void *p, size_t n, const char *where, struct reposit
 {
     json_auto_t *j = json_loadb(p, n, JSON_REJECT_DUPLICATES, NULL);
     int version;
-    const char *id, *seed, *leader;
+    const char *id, *seed, *leader, *created;
     struct repository r = {0};
-    if (!j || json_unpack(j, "{s:i, s:s, s:s, s:s}", "format", &version, "repository", &id, "seed",
-                          &seed, "leader", &leader) < 0)
+    if (!j || json_unpack(j, "{s:i, s:s, s:s, s:s, s:s}", "format", &version, "repository", &id,
+                          "seed", &seed, "leader", &leader, "created", &created) < 0)
         return err_set(e, ERR_DAMAGED, where, "%s: syncd.repo is damaged", where);
     if (version != PART_VERSION)
         return err_set(e, ERR_VERSION, where,
@@ -78,6 +78,7 @@ int repository_decode(const void *p, size_t n, const char *where, struct reposit
         strlen(leader) >= sizeof r.leader)
         return err_set(e, ERR_DAMAGED, where, "%s: syncd.repo is damaged", where);
     snprintf(r.leader, sizeof r.leader, "%s", leader);
+    clock_parse_user(created, 0, &r.created_us); /* only shown, but copied to further workers */
     *ret = r;
     return 0;
 }

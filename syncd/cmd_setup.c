@@ -51,6 +51,7 @@ int cmd_setup(const struct command_args *args, struct report *report)
         rc = check_options(args, &e);
         rc = rc ? rc : setup_all(args, report, &e);
     }
+    identity_act_as_root(NULL);
     if (rc && e.code)
         return report_error(report, &e);
     return rc ? EXIT_NOTHING : EXIT_DONE;

@@ -34,16 +34,21 @@ static size_t look_at_workers(struct session *s)
     return failed;
 }
 
+static int ways_on(const char *leader, struct err *e)
+{
+    return err_hint(e,
+                    "If '%s' is another machine, give this one a path of its own in the URL. If "
+                    "this machine replaces it: `syncd restore --from URL` brings its data back; "
+                    "where the data here is right as it is, `syncd adopt` makes it the leader.",
+                    leader);
+}
+
 static int foreign(const struct session_worker *w, struct err *e)
 {
     err_set(e, ERR_FOREIGN, w->conf->name,
             "%s: the URL holds the repository of another leader, '%s'; it is left alone",
             w->conf->name, w->repository.leader);
-    return err_hint(e,
-                    "Give this leader a path of its own in the URL. If this machine replaces '%s': "
-                    "`syncd restore --from URL` brings its data back, `syncd adopt` makes it the "
-                    "leader.",
-                    w->repository.leader);
+    return ways_on(w->repository.leader, e);
 }
 
 static bool is_same(const struct repository *a, const struct repository *b)
@@ -138,9 +143,7 @@ static int check_token(struct session *s, struct err *e)
         err_set(e, ERR_FENCED, s->repository.leader,
                 "the repository of '%s' has another leader than this machine; nothing is written",
                 s->repository.leader);
-        return err_hint(e, "If this is a re-installed or replaced leader, `syncd restore --from "
-                           "URL` brings its data back first; if its data is right as it is, "
-                           "`syncd adopt` makes it the leader.");
+        return ways_on(s->repository.leader, e);
     }
     if (!s->has_token || token_is_zero(s->token))
         io_random(s->token, sizeof s->token);

@@ -20,7 +20,8 @@ int enrol_repositories(struct session *s, struct session_worker *only, struct re
 /* `setup URL`: enrols the worker at that URL, asking the person where that is needed. Every step
  * leaves a state from which the same command goes on: host key pinned; key made; key on the worker,
  * proven by a login with it alone; repository and epoch; last the worker's block in the config.
- * What is there already is left alone, so that a second run changes nothing. */
+ * What is there already is left alone, so that a second run changes nothing. The process may act
+ * as the owner of state_dir afterwards (identity.h). */
 int enrol_url(const struct command_args *args, struct report *report, struct err *e);
 
 #endif

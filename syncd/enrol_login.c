@@ -140,16 +140,25 @@ static int log_in_by_password(struct enrol_login *l, const char *line, struct st
                               struct err *e)
 {
     struct store_options o = options_of(l);
-    char question[512], user[IDENTITY_NAME_SIZE], hint[sizeof e->hint];
+    char question[512], room[IDENTITY_NAME_SIZE], hint[sizeof e->hint];
+    const char *user = user_of(l, room);
     int rc = 0;
     snprintf(question, sizeof question, "Password of %s at %s (for this once; it is not kept)",
-             user_of(l, user), l->url.host);
+             user, l->url.host);
     if (!l->password)
         rc = ask_password(question, "--password-file FILE", &l->password, e);
     o.password = l->password;
     if (rc == 0)
         rc = store_open_url(&o, ret, e);
     ask_wipe(&l->password);
+    if (rc == ERR_USAGE) {
+        err_set(
+            e, rc, l->name,
+            "%s: %s does not know the key yet, and there is no terminal to ask for the password "
+            "of %s",
+            l->name, l->url.host, user);
+        err_hint(e, "Give it with --password-file FILE");
+    }
     if (rc != ERR_AUTH && rc != ERR_USAGE)
         return rc;
     snprintf(hint, sizeof hint, "%s", e->hint);

@@ -336,7 +336,6 @@ int enrol_url(const struct command_args *args, struct report *report, struct err
         tell(&n);
     ask_wipe(&n.login.password);
     session_close(n.s);
-    identity_act_as_root(NULL);
     free(n.identity_file);
     free(n.known_hosts);
     buf_free(&n.text);

@@ -133,7 +133,9 @@ static int cannot(const struct conf *c, const struct owner *o, int errnum, struc
     err_sys(e, errnum, c->state_dir, "cannot go on as %s, the owner of state_dir %s", o->name,
             c->state_dir);
     e->code = ERR_PERMISSION;
-    return err_hint(e, "Start syncd as that user: sudo -u '#%u' syncd ...", (unsigned)o->uid);
+    return o->known
+               ? err_hint(e, "Start syncd as that user: sudo -u %s syncd ...", o->name)
+               : err_hint(e, "Start syncd as that user: sudo -u '#%u' syncd ...", (unsigned)o->uid);
 }
 
 static int set_groups(const struct owner *o)

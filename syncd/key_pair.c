@@ -14,7 +14,6 @@
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
 #include "syncd/child.h"
-#include "transport/key_file.h"
 
 #define KEYGEN_MS 30000
 
@@ -80,33 +79,24 @@ static int make(const char *path, const char *comment, struct err *e)
     return rc;
 }
 
-static int refuse(const char *path, const char *what, struct err *e)
-{
-    err_set(e, ERR_AUTH, path, "the key %s %s", path, what);
-    return err_hint(e, "Name a file that does not exist yet, with --identity or as identity_file: "
-                       "syncd setup makes an ed25519 key there.");
-}
-
-static int check_kind(const char *path, enum key_kind kind, struct err *e)
+const char *key_pair_defect(enum key_kind kind)
 {
     switch (kind) {
     case KEY_USABLE:
-        return 0;
+        return NULL;
     case KEY_RSA:
-        return refuse(path,
-                      "is an RSA key: libssh2 signs with SHA-1 there, which servers refuse since "
-                      "OpenSSH 8.8",
-                      e);
+        return "is an RSA key: libssh2 signs with SHA-1 there, which servers refuse since OpenSSH "
+               "8.8";
     case KEY_ENCRYPTED:
-        return refuse(path, "is locked with a passphrase, which at night nobody types", e);
+        return "is locked with a passphrase, which at night nobody types";
     case KEY_HARDWARE:
-        return refuse(path, "needs a security key, which libssh2 cannot use", e);
+        return "needs a security key, which libssh2 cannot use";
     case KEY_PUBLIC:
-        return refuse(path, "is the public half; the private key is needed", e);
+        return "is the public half; the private key is needed";
     case KEY_UNREADABLE:
         break;
     }
-    return refuse(path, "is no private key that can be read", e);
+    return "is no private key that can be read";
 }
 
 int key_pair_ensure(const char *path, const char *comment, bool *ret_made, struct err *e)
@@ -129,7 +119,12 @@ int key_pair_ensure(const char *path, const char *comment, bool *ret_made, struc
         return rc;
     }
     *ret_made = false;
-    return check_kind(path, kind, e);
+    const char *defect = key_pair_defect(kind);
+    if (!defect)
+        return 0;
+    err_set(e, ERR_AUTH, path, "the key %s %s", path, defect);
+    return err_hint(e, "Name a file that does not exist yet, with --identity or as identity_file: "
+                       "syncd setup makes an ed25519 key there.");
 }
 
 const char *key_pair_find_public(const char *text, size_t *ret_len)

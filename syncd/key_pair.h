@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "transport/key_file.h"
+
 struct buf;
 struct err;
 
@@ -14,6 +16,9 @@ struct err;
  * as ed25519 with mode 0600 and without a passphrase, under its name only when it is whole.
  * `comment` goes into its public half at <path>.pub. */
 int key_pair_ensure(const char *path, const char *comment, bool *ret_made, struct err *e);
+
+/* Why libssh2 cannot log in with such a key, as the end of a sentence about it; NULL: it can. */
+const char *key_pair_defect(enum key_kind kind);
 
 /* Appends "<type> <base64>", the public half of the private key at `path`, without a newline. */
 int key_pair_public(const char *path, struct buf *ret, struct err *e);
