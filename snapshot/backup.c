@@ -74,6 +74,8 @@ static void mark_unchanged(struct run *run)
         }
         part_name_format(&parent->ref, PART_SNAP, name);
         snprintf(path, sizeof path, "%s/%s", run->p->source->name, name);
+        if (run->p->may_publish && run->p->may_publish(run->p->arg, i, err))
+            continue;
         run->result->workers[i].stored =
             store_set_mtime(run->p->workers[i].store, path, run->result->as_of_us, err) == 0;
     }
@@ -322,6 +324,7 @@ static int start_pipeline(struct run *run, struct err *e)
                                  .cancel = p->cancel,
                                  .publishing = p->publishing,
                                  .may_begin = p->may_begin,
+                                 .may_publish = p->may_publish,
                                  .sent = p->sent,
                                  .arg = p->arg};
     memcpy(o.repository, p->repository->id, REPO_ID_SIZE);
@@ -408,6 +411,7 @@ int backup_run(const struct backup_params *p, struct backup_result *ret, struct 
     *ret = (struct backup_result){0};
     run.pool = (struct pool){.repository = p->repository,
                              .source = p->source->name,
+                             .ruler = p->ruler,
                              .store_count = p->worker_count,
                              .arg = p->arg};
     for (size_t i = 0; i < p->worker_count; i++) {

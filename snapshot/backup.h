@@ -19,6 +19,7 @@ struct backup_params {
     const char *config_text; /* kept in the snapshot; may be NULL */
     size_t config_len;
     uint32_t epoch;
+    const struct epoch *ruler;   /* epoch's: what it does not continue is not built on; or NULL */
     uint64_t min_sequence;       /* the catalog's: never used before */
     const char *fingerprint_dir; /* of this source; exists */
     size_t worker_count;         /* that answer */
@@ -30,7 +31,8 @@ struct backup_params {
     bool (*is_ours)(void *arg, const struct part_ref *ref);
     bool (*is_damaged)(void *arg, const struct store *s, const struct part_ref *ref);
     void (*publishing)(void *arg, const struct part_ref *ref, bool snapshot);
-    int (*may_begin)(void *arg, size_t worker, struct err *e); /* pipeline.h */
+    int (*may_begin)(void *arg, size_t worker, struct err *e);   /* pipeline.h */
+    int (*may_publish)(void *arg, size_t worker, struct err *e); /* pipeline.h */
     void (*read)(void *arg, uint64_t bytes);
     void (*total)(void *arg, uint64_t bytes);
     void (*sent)(void *arg, size_t worker, uint64_t bytes);

@@ -44,6 +44,8 @@ struct pipeline_options {
     /* By the sender's thread before each part: whether the worker has room for one. An error
      * detaches it. May be NULL. */
     int (*may_begin)(void *arg, size_t worker, struct err *e);
+    /* The same before a part gets its final name: whether this machine still leads. May be NULL. */
+    int (*may_publish)(void *arg, size_t worker, struct err *e);
     void (*sent)(void *arg, size_t worker, uint64_t bytes);
     void *arg;
 };

@@ -84,6 +84,12 @@ static void drop_entries(struct plan *p)
     p->entry_count = 0;
 }
 
+/* What an overruled leader wrote is never built on, also when that was this machine. */
+static bool is_history(const struct plan *p, const struct part_ref *ref)
+{
+    return epoch_has(p->o.pool->ruler, p->o.pool->source, ref);
+}
+
 /* The newest snapshot whose parts are all on a worker that answers. A damaged one is passed over.
  */
 static int choose_parent(struct plan *p, const struct listing *all, struct err *e)
@@ -91,7 +97,7 @@ static int choose_parent(struct plan *p, const struct listing *all, struct err *
     for (size_t i = all->count; i > 0; i--) {
         const struct listed_part *part = &all->parts[i - 1];
         OWN_SNAPSHOT struct snapshot s = {0};
-        if (part->mark != PART_SNAP || !is_trusted(&p->o, &part->ref))
+        if (part->mark != PART_SNAP || !is_history(p, &part->ref) || !is_trusted(&p->o, &part->ref))
             continue;
         struct part_ref ref = part->ref;
         ref.size_bytes = 0; /* each worker's own */
@@ -146,7 +152,7 @@ static int make_list(struct plan *p, const struct listing *all, struct err *e)
     }
     for (size_t i = 0; rc == 0 && i < all->count; i++) {
         const struct part_ref *ref = &all->parts[i].ref;
-        if (all->parts[i].mark == PART_BAD || !is_usable(&p->o, ref) ||
+        if (all->parts[i].mark == PART_BAD || !is_usable(&p->o, ref) || !is_history(p, ref) ||
             !p->o.is_ours(p->o.arg, ref) ||
             (p->listed_count && part_order(ref, &p->listed[p->listed_count - 1]) <= 0) ||
             (p->has_parent && part_order(ref, &p->parent.ref) <= 0))

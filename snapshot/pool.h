@@ -14,6 +14,7 @@ struct err;
 struct pool {
     const struct repository *repository;
     const char *source;
+    const struct epoch *ruler; /* whose history counts (epoch_has); NULL: everybody's */
     size_t store_count;
     struct {
         struct store *store;

@@ -134,7 +134,7 @@ int repository_create(struct store *s, const struct repository *r, struct err *e
 
 /* ---- epochs ---- */
 
-static int highest_epoch(void *arg, const char *name, const struct store_stat *st, struct err *e)
+static int look_at_name(void *arg, const char *name, const struct store_stat *st, struct err *e)
 {
     uint32_t *highest = arg;
     (void)st;
@@ -168,25 +168,42 @@ static int decode_epoch_sources(json_t *continues, struct epoch *ret)
     return 0;
 }
 
-static int decode_epoch(struct store *s, uint32_t number, const struct buf *text, struct epoch *ret,
-                        struct err *e)
+static int decode_rule(json_t *j, uint32_t number, const char *where, struct epoch *ret,
+                       struct err *e)
 {
-    json_auto_t *j = json_loadb((const char *)text->data, text->len, JSON_REJECT_DUPLICATES, NULL);
     const char *token;
     json_t *continues = NULL;
     *ret = (struct epoch){.number = number};
     if (!j || json_unpack(j, "{s:s, s:o}", "token", &token, "continues", &continues) < 0 ||
         !hex_decode(token, ret->token, TOKEN_SIZE) || !json_is_object(continues) ||
         decode_epoch_sources(continues, ret))
-        return err_set(e, ERR_DAMAGED, s->name, "%s: epoch/%" PRIu32 " is damaged", s->name,
-                       number);
+        return err_set(e, ERR_DAMAGED, where, "%s: the record of epoch %" PRIu32 " is damaged",
+                       where, number);
     return 0;
+}
+
+int epoch_decode(const void *p, size_t n, const char *where, struct epoch *ret, struct err *e)
+{
+    json_auto_t *j = json_loadb(p, n, JSON_REJECT_DUPLICATES, NULL);
+    json_int_t number = 0;
+    if (!j || json_unpack(j, "{s:I}", "epoch", &number) < 0 || number < 0 || number > UINT32_MAX)
+        return err_set(e, ERR_DAMAGED, where, "%s: the record of the epoch is damaged", where);
+    return decode_rule(j, (uint32_t)number, where, ret, e);
+}
+
+int epoch_highest(struct store *s, uint32_t *ret, struct err *e)
+{
+    uint32_t n = 0;
+    int rc = store_list(s, "epoch", look_at_name, &n, e);
+    if (rc == 0)
+        *ret = n;
+    return rc;
 }
 
 int epoch_read(struct store *s, struct epoch *ret, uint32_t *ret_highest, struct err *e)
 {
     uint32_t n = 0;
-    int rc = store_list(s, "epoch", highest_epoch, &n, e);
+    int rc = epoch_highest(s, &n, e);
     *ret_highest = n;
     *ret = (struct epoch){0};
     for (; rc == 0 && n > 0; n--) {
@@ -198,22 +215,54 @@ int epoch_read(struct store *s, struct epoch *ret, uint32_t *ret_highest, struct
             rc = 0; /* spent: its maker was cut before it wrote the token */
             continue;
         }
-        return rc ? rc : decode_epoch(s, n, &text, ret, e);
+        if (rc)
+            return rc;
+        json_auto_t *j =
+            json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, NULL);
+        return decode_rule(j, n, s->name, ret, e);
     }
     return rc;
 }
 
-int epoch_claim(struct store *s, const struct epoch *ep, struct err *e)
+/* The rule as FORMAT.md 1 gives it; NULL when out of memory. */
+static json_t *rule_json(const struct epoch *ep)
 {
-    char path[32], token[2 * TOKEN_SIZE + 1];
-    OWN_BUF struct buf text = BUF_INIT;
+    char token[2 * TOKEN_SIZE + 1];
     json_auto_t *continues = json_object();
     for (size_t i = 0; continues && i < ep->source_count; i++)
         json_object_set_new(continues, ep->sources[i].name,
                             json_pack("[I, I]", (json_int_t)ep->sources[i].epoch,
                                       (json_int_t)ep->sources[i].sequence));
     hex_encode(ep->token, TOKEN_SIZE, token);
-    json_auto_t *j = json_pack("{s:s, s:O}", "token", token, "continues", continues);
+    return json_pack("{s:s, s:O}", "token", token, "continues", continues);
+}
+
+int epoch_encode(const struct epoch *ep, struct buf *to, struct err *e)
+{
+    json_auto_t *j = rule_json(ep);
+    if (j && json_object_set_new(j, "epoch", json_integer((json_int_t)ep->number)) < 0)
+        return err_nomem(e);
+    return put_json(j, to, e);
+}
+
+bool epoch_has(const struct epoch *ruler, const char *source, const struct part_ref *ref)
+{
+    if (!ruler || ruler->number == 0 || ref->epoch >= ruler->number)
+        return true;
+    for (size_t i = 0; i < ruler->source_count; i++) {
+        const struct epoch_source *last = &ruler->sources[i];
+        if (strcmp(last->name, source) == 0)
+            return ref->epoch < last->epoch ||
+                   (ref->epoch == last->epoch && ref->sequence <= last->sequence);
+    }
+    return false;
+}
+
+int epoch_claim(struct store *s, const struct epoch *ep, struct err *e)
+{
+    char path[32];
+    OWN_BUF struct buf text = BUF_INIT;
+    json_auto_t *j = rule_json(ep);
     int rc = put_json(j, &text, e);
     snprintf(path, sizeof path, "epoch/%" PRIu32, ep->number);
     return rc ? rc : store_write_file(s, path, text.data, text.len, e);

@@ -50,8 +50,21 @@ struct epoch {
  * *ret_highest the highest number that is taken, for the next one. */
 int epoch_read(struct store *s, struct epoch *ret, uint32_t *ret_highest, struct err *e);
 
+/* The highest number that is taken, 0: none. Cheap: only names are asked for. */
+int epoch_highest(struct store *s, uint32_t *ret, struct err *e);
+
 /* Makes epoch/<ep->number>. ERR_EXISTS when somebody else has it. */
 int epoch_claim(struct store *s, const struct epoch *ep, struct err *e);
+
+/* The part is ordinary history under this ruler: of its own epoch, or of an earlier one up to what
+ * it continues from. Otherwise it is from an overruled leader. True when `ruler` is NULL or has no
+ * number: nobody rules. */
+bool epoch_has(const struct epoch *ruler, const char *source, const struct part_ref *ref);
+
+/* An epoch with its number as one line of JSON, for the leader's own record. decode: ERR_DAMAGED;
+ * `where` is for messages. */
+int epoch_encode(const struct epoch *ep, struct buf *to, struct err *e);
+int epoch_decode(const void *p, size_t n, const char *where, struct epoch *ret, struct err *e);
 
 /* What lies in a source's folder on one worker. */
 struct listed_part {

@@ -92,9 +92,12 @@ static int end_file(struct sender *s, const struct message *m, struct err *e)
     bool as_snap = m->snapshot && p->o.workers[s->index].holds_listed;
     part_name_format(&m->ref, as_snap ? PART_SNAP : PART_PACK, name);
     snprintf(path, sizeof path, "%s/%s", p->o.source, name);
+    int rc = p->o.may_publish ? p->o.may_publish(p->o.arg, s->index, e) : 0;
+    if (rc)
+        return rc;
     if (p->o.publishing)
         p->o.publishing(p->o.arg, &m->ref, m->snapshot);
-    int rc = store_publish(s->file, s->tmp, path, m->mtime_us, e);
+    rc = store_publish(s->file, s->tmp, path, m->mtime_us, e);
     if (rc)
         return rc;
     rc = store_close_file(TAKE_PTR(s->file), e);

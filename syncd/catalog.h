@@ -83,6 +83,10 @@ int catalog_open_readonly(const char *state_dir, struct catalog **ret, struct er
 
 void catalog_close(struct catalog *c); /* NULL is fine */
 
+/* Renames the catalog, which nobody has open, because it speaks of another repository; *ret_path is
+ * its new name, the caller's, or NULL when there was none. ERR_IO, ERR_PERMISSION. */
+int catalog_put_aside(const char *state_dir, char **ret_path, struct err *e);
+
 /* Runs. Begin under the source's lock. */
 int catalog_run_begin(struct catalog *c, const char *source, int64_t now_us, int64_t *ret_number,
                       struct err *e);

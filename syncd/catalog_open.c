@@ -189,7 +189,7 @@ static int move_aside(const char *path, const char *suffix, const char *to_suffi
     if (!buf_cstr(&from) || !buf_cstr(&to))
         return err_nomem(e);
     if (io_rename(buf_cstr(&from), buf_cstr(&to)) && errno != ENOENT)
-        return err_sys(e, errno, path, "cannot move the damaged catalog %s aside", path);
+        return err_sys(e, errno, path, "cannot move the catalog %s aside", path);
     return 0;
 }
 
@@ -220,6 +220,27 @@ static int begin_anew(const char *state_dir, const char *path, struct catalog **
         asprintf(ret_notice, "the catalog was damaged and is now %s%s; a new one is begun", path,
                  suffix) < 0)
         *ret_notice = NULL;
+    return rc;
+}
+
+int catalog_put_aside(const char *state_dir, char **ret_path, struct err *e)
+{
+    OWN_MEM char *path = NULL;
+    char now[CLOCK_TEXT_SIZE], suffix[CLOCK_TEXT_SIZE + 16];
+    struct stat st;
+    *ret_path = NULL;
+    int rc = find_path(state_dir, &path, e);
+    if (rc || lstat(path, &st) < 0)
+        return rc;
+    clock_compact(clock_now_us(), now);
+    snprintf(suffix, sizeof suffix, ".former-%s", now);
+    rc = move_aside(path, "", suffix, e);
+    if (rc == 0)
+        rc = move_aside(path, "-journal", suffix, e);
+    if (rc == 0 && asprintf(ret_path, "%s%s", path, suffix) < 0) {
+        *ret_path = NULL;
+        rc = err_nomem(e);
+    }
     return rc;
 }
 

@@ -26,7 +26,8 @@ int choose_source(const struct session *s, const char *named, const char **ret, 
     return 0;
 }
 
-/* Goes back through the snapshots that any worker has, newest first; `before` is the last one that
+/* Goes back through the snapshots that any worker has, but those of an overruled leader, newest
+ * first; `before` is the last one that
  * was given (NULL to begin). NULL at the end. */
 static const struct listed_part *previous(const struct pool *pool, const struct part_ref *before)
 {
@@ -35,7 +36,8 @@ static const struct listed_part *previous(const struct pool *pool, const struct 
         const struct listing *l = pool->at[i].listing;
         for (size_t k = l->count; k > 0; k--) {
             const struct listed_part *p = &l->parts[k - 1];
-            if (p->mark != PART_SNAP || (before && part_order(&p->ref, before) >= 0))
+            if (p->mark != PART_SNAP || (before && part_order(&p->ref, before) >= 0) ||
+                !epoch_has(pool->ruler, pool->source, &p->ref))
                 continue;
             if (!best || part_order(&p->ref, &best->ref) > 0)
                 best = p;

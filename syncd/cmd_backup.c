@@ -84,6 +84,13 @@ static int on_may_begin(void *arg, size_t worker, struct err *e)
     return session_check_room(w, w->store, 0, e);
 }
 
+static int on_may_publish(void *arg, size_t worker, struct err *e)
+{
+    struct job *j = arg;
+    const struct session_worker *w = &j->s->workers[j->session_index[worker]];
+    return session_still_leads(j->s, w, w->store, e);
+}
+
 static void on_notice(void *arg, const char *text)
 {
     (void)arg;
@@ -98,12 +105,14 @@ static int run_backup(struct job *j, const char *fingerprint_dir, uint64_t seque
                               .config_text = s->conf->text,
                               .config_len = s->conf->text_len,
                               .epoch = s->epoch,
+                              .ruler = &s->ruler,
                               .min_sequence = sequence + 1,
                               .fingerprint_dir = fingerprint_dir,
                               .is_ours = on_is_ours,
                               .is_damaged = upkeep_is_damaged,
                               .publishing = on_publishing,
                               .may_begin = on_may_begin,
+                              .may_publish = on_may_publish,
                               .read = on_read,
                               .total = on_total,
                               .sent = on_sent,

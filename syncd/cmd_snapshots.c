@@ -18,6 +18,7 @@ struct row {
     const char *source;
     struct snapshot snapshot;
     uint64_t size_bytes, new_bytes;
+    bool overruled;               /* from an old leader: whole, but never the latest */
     bool whole[CONF_MAX_WORKERS]; /* by the session's workers */
     bool present[CONF_MAX_WORKERS];
 };
@@ -66,6 +67,7 @@ static void add_json(struct listing_rows *l, const struct row *row)
     report_json_set(o, "listed_parts", report_json_size(row->snapshot.section.listed_count));
     report_json_set(o, "proven_at", report_json_time(proven_at(l->s, row)));
     report_json_set(o, "workers", workers);
+    report_json_set(o, "from_old_leader", json_boolean(row->overruled));
     json_array_append_new(l->json, o);
 }
 
@@ -77,6 +79,8 @@ static void add_text(struct listing_rows *l, const struct row *row)
         if (row->present[i])
             buf_printf(&workers, "%s%s%s", workers.len ? ", " : "", l->s->workers[i].conf->name,
                        row->whole[i] ? "" : " (not whole)");
+    if (row->overruled)
+        buf_printf(&workers, "%s(from the old leader)", workers.len ? " " : "");
     show_id(row->snapshot.ref.id, id);
     show_size(row->size_bytes, size);
     show_size(row->new_bytes, news);
@@ -163,6 +167,7 @@ static int list_source(struct listing_rows *l, const char *source, struct err *e
     session_pool(l->s, source, &pool);
     for (size_t i = 0; i < all.count; i++) {
         struct row row = {.source = source};
+        row.overruled = !epoch_has(&l->s->ruler, source, &all.parts[i].ref);
         if (read_row(l, &pool, &all.parts[i].ref, r, &row)) {
             count_new(&row, i ? &all.parts[i - 1].ref : NULL);
             add_json(l, &row);

@@ -54,6 +54,11 @@ static const struct command_option setup_options[] = {
     END_OF_OPTIONS,
 };
 
+static const struct command_option adopt_options[] = {
+    {"lead", 0, OPTION_FLAG, NULL, "Answer the question with yes (--yes does not)."},
+    END_OF_OPTIONS,
+};
+
 static const struct command_option restore_options[] = {
     {"snapshot", 0, OPTION_VALUE, "ID", "Which snapshot: its first 6 or more digits, or latest."},
     {"at", 0, OPTION_VALUE, "TIME",
@@ -204,12 +209,13 @@ const struct command command_table[] = {
     },
     {
         .name = "adopt",
-        .run = NULL,
+        .run = cmd_adopt,
         .arguments = "",
-        .options = no_options,
+        .options = adopt_options,
         .summary = "Lead a repository that another machine wrote.",
-        .details = "From then on the old leader is refused by the workers; what it still writes "
-                   "is never taken for the latest.",
+        .details = "Shows what the workers hold and asks. From then on the old leader refuses to "
+                   "write there; what it still wrote where it could not know is never taken for "
+                   "the latest. A worker that is away learns of it at the next backup.",
         .examples = "",
     },
     {

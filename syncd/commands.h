@@ -6,6 +6,7 @@
 struct command_args;
 struct report;
 
+int cmd_adopt(const struct command_args *args, struct report *report);
 int cmd_backup(const struct command_args *args, struct report *report);
 int cmd_check(const struct command_args *args, struct report *report);
 int cmd_restore(const struct command_args *args, struct report *report);

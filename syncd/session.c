@@ -18,7 +18,8 @@
 
 #define REPOSITORY_FILE "repository.json"
 #define TOKEN_FILE "token"
-#define SMALL_FILE_MAX 4096u
+#define EPOCH_FILE "epoch.json"
+#define SMALL_FILE_MAX 65536u
 
 char *session_state_path(const struct session *s, const char *name)
 {
@@ -31,6 +32,15 @@ static int read_small(const struct session *s, const char *name, struct buf *ret
 {
     OWN_MEM char *path = session_state_path(s, name);
     return path ? io_read_file(path, SMALL_FILE_MAX, ret, e) : err_nomem(e);
+}
+
+static int load_epoch(struct session *s, struct err *e)
+{
+    OWN_BUF struct buf text = BUF_INIT;
+    int rc = read_small(s, EPOCH_FILE, &text, e);
+    if (rc)
+        return rc == ERR_NOT_FOUND ? 0 : rc;
+    return epoch_decode(text.data, text.len, s->conf->state_dir, &s->own, e);
 }
 
 static int load_identity(struct session *s, struct err *e)
@@ -56,7 +66,7 @@ static int load_identity(struct session *s, struct err *e)
         return err_set(e, ERR_DAMAGED, TOKEN_FILE, "%s/%s is damaged", s->conf->state_dir,
                        TOKEN_FILE);
     s->has_token = true;
-    return 0;
+    return load_epoch(s, e);
 }
 
 static int save_small(struct session *s, const char *name, const struct buf *b, struct err *e)
@@ -81,6 +91,13 @@ int session_save_token(struct session *s, struct err *e)
     hex_encode(s->token, TOKEN_SIZE, hex);
     buf_printf(&b, "%s\n", hex);
     return save_small(s, TOKEN_FILE, &b, e);
+}
+
+int session_save_epoch(struct session *s, struct err *e)
+{
+    OWN_BUF struct buf b = BUF_INIT;
+    int rc = epoch_encode(&s->own, &b, e);
+    return rc ? rc : save_small(s, EPOCH_FILE, &b, e);
 }
 
 /* ---- opening ---- */

@@ -33,7 +33,11 @@ struct session {
     struct repository repository;
     bool has_token;
     uint8_t token[TOKEN_SIZE];
-    uint32_t epoch; /* the ruling one, ours; 0 before session_connect */
+    struct epoch
+        own; /* the last that this machine took by `adopt`, from state_dir; number 0: none */
+    struct epoch
+        ruler;      /* by all workers and state_dir; number 0: none, or before session_connect */
+    uint32_t epoch; /* the ruling one, ours; 0 before session_check_leader */
     size_t worker_count;
     struct session_worker workers[CONF_MAX_WORKERS];
 };
@@ -72,8 +76,18 @@ int session_check_room(const struct session_worker *w, struct store *store, uint
                        struct err *e);
 
 /* This machine may write: it holds the ruling token. ERR_FENCED, with both ways on, else. Sets
- * s->epoch; a worker with another repository or another ruler is left out with its err. */
+ * s->epoch. A worker that was away when this machine took over gets its epoch now; where that
+ * fails it is left out with its err. */
 int session_check_leader(struct session *s, struct err *e);
+
+/* Whether nobody took the worker over since session_connect: to be asked before something gets its
+ * final name there, and before something is deleted. ERR_FENCED; the store's errors. May be called
+ * by the thread that uses the worker's store. */
+int session_still_leads(const struct session *s, const struct session_worker *w,
+                        struct store *store, struct err *e);
+
+/* Which epoch rules, from what the workers and state_dir say; session_connect does it. */
+void session_find_ruler(struct session *s);
 
 /* Reads the source's listing on each connected worker, side by side; one that fails is left out. */
 int session_list(struct session *s, const char *source, struct err *e);
@@ -94,8 +108,9 @@ char *session_state_path(const struct session *s, const char *name);
 char *session_identity_file(const struct session *s, const struct conf_worker *w);
 char *session_known_hosts(const struct session *s, const struct conf_worker *w);
 
-/* Writes repository and token into state_dir, durably. */
+/* Writes repository, token and s->own into state_dir, durably. */
 int session_save_repository(struct session *s, struct err *e);
 int session_save_token(struct session *s, struct err *e);
+int session_save_epoch(struct session *s, struct err *e);
 
 #endif

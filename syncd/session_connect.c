@@ -243,6 +243,7 @@ int session_connect(struct session *s, struct err *e)
 {
     for_each_worker(s, NULL, connect_main);
     check_repositories(s);
+    session_find_ruler(s);
     return none_left(s, e);
 }
 
@@ -254,48 +255,11 @@ int session_list(struct session *s, const char *source, struct err *e)
 
 void session_pool(struct session *s, const char *source, struct pool *ret)
 {
-    *ret = (struct pool){.repository = &s->repository, .source = source};
+    *ret = (struct pool){.repository = &s->repository, .source = source, .ruler = &s->ruler};
     for (size_t i = 0; i < s->worker_count; i++) {
         if (!s->workers[i].store)
             continue;
         ret->at[ret->store_count].store = s->workers[i].store;
         ret->at[ret->store_count++].listing = &s->workers[i].listing;
     }
-}
-
-/* ---- who leads ---- */
-
-static int fenced(const struct session_worker *w, const char *why, struct err *e)
-{
-    err_set(e, ERR_FENCED, w->conf->name,
-            "%s: the repository of '%s' has another leader than this machine (%s); nothing is "
-            "written",
-            w->conf->name, w->repository.leader, why);
-    return err_hint(e, "If this is a re-installed or replaced leader, `syncd restore --from URL` "
-                       "brings its data back first; if its data is right as it is, `syncd adopt` "
-                       "makes it the leader.");
-}
-
-int session_check_leader(struct session *s, struct err *e)
-{
-    s->epoch = 0;
-    for (size_t i = 0; i < s->worker_count; i++)
-        if (s->workers[i].store)
-            s->epoch = MAX(s->epoch, s->workers[i].epoch.number);
-    for (size_t i = 0; i < s->worker_count; i++) {
-        struct session_worker *w = &s->workers[i];
-        if (!w->store || w->epoch.number == 0)
-            continue;
-        bool ours = s->has_token && memcmp(w->epoch.token, s->token, TOKEN_SIZE) == 0;
-        if (w->epoch.number == s->epoch && !ours)
-            return fenced(w,
-                          s->has_token ? "a newer one took over"
-                                       : "this machine never was it, or lost its state_dir",
-                          e);
-    }
-    if (s->epoch == 0) {
-        err_set(e, ERR_FENCED, NULL, "the repository has no leader yet");
-        return err_hint(e, "Run `syncd setup`.");
-    }
-    return 0;
 }

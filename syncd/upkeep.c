@@ -58,7 +58,9 @@ static size_t index_of(const struct upkeep *u, const struct store *s)
 static int on_may_change(void *arg, struct store *s, uint64_t add_bytes, struct err *e)
 {
     struct upkeep *u = arg;
-    return session_check_room(&u->s->workers[index_of(u, s)], s, add_bytes, e);
+    const struct session_worker *w = &u->s->workers[index_of(u, s)];
+    int rc = session_still_leads(u->s, w, s, e);
+    return rc ? rc : session_check_room(w, s, add_bytes, e);
 }
 
 /* A backup that waits for the source goes first. */
