@@ -220,7 +220,7 @@ const struct command command_table[] = {
     },
     {
         .name = "run",
-        .run = NULL,
+        .run = cmd_run,
         .arguments = "",
         .options = no_options,
         .summary = "Be the daemon, in the foreground.",

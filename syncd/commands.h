@@ -10,6 +10,7 @@ int cmd_adopt(const struct command_args *args, struct report *report);
 int cmd_backup(const struct command_args *args, struct report *report);
 int cmd_check(const struct command_args *args, struct report *report);
 int cmd_restore(const struct command_args *args, struct report *report);
+int cmd_run(const struct command_args *args, struct report *report);
 int cmd_setup(const struct command_args *args, struct report *report);
 int cmd_snapshots(const struct command_args *args, struct report *report);
 int cmd_sync(const struct command_args *args, struct report *report);

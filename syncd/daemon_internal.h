@@ -1,0 +1,68 @@
+/* What the files of the daemon share. All of it belongs to the main thread. */
+#ifndef SYNCD_DAEMON_INTERNAL_H
+#define SYNCD_DAEMON_INTERNAL_H
+
+#include <jansson.h>
+#include <systemd/sd-event.h>
+
+#include "syncd/timetable.h"
+
+struct err;
+struct job;
+
+#define DAEMON_JOBS_MAX 8 /* more than the timetable lets run at once */
+
+/* A job that runs; the config may have changed since. */
+struct daemon_job {
+    struct daemon *daemon;
+    enum job_kind kind;
+    char source[CONF_NAME_MAX + 1]; /* "": of all */
+    struct job *job;                /* NULL: this place is free */
+};
+
+/* What was last said of a kind of job, so that it is said once. */
+struct daemon_note {
+    enum job_kind kind;
+    char source[CONF_NAME_MAX + 1];
+    char *text; /* NULL: all was well */
+};
+
+struct daemon {
+    sd_event *event;
+    sd_event_source *wake;
+    const char *config_path;
+    struct conf *conf;
+    int config_fd; /* the text that conf was read from, for the jobs */
+    int lock_fd;
+    struct timetable timetable;
+    json_t *times; /* job_times.h */
+    struct daemon_job jobs[DAEMON_JOBS_MAX];
+    struct daemon_note *notes;
+    size_t note_count, note_cap;
+    bool stopping;
+    uint64_t watchdog_us; /* 0: nobody watches */
+    char status[256];     /* last told to systemd */
+};
+
+struct moment daemon_now(void);
+
+/* daemon.c: looks what is to be done now and when to look again. */
+void daemon_turn(struct daemon *d);
+
+/* daemon_jobs.c */
+
+/* Puts the jobs of d->conf into the timetable. */
+int daemon_plan_jobs(struct daemon *d, struct err *e);
+
+/* Starts what is due. */
+void daemon_start_jobs(struct daemon *d);
+
+size_t daemon_count_jobs(const struct daemon *d);
+bool daemon_has_job(const struct daemon *d, enum job_kind kind, const char *source);
+void daemon_stop_jobs(struct daemon *d);    /* they end soon */
+void daemon_abandon_jobs(struct daemon *d); /* at once, and frees the notes */
+
+/* Stops jobs that hang; false while one does not even end then. */
+bool daemon_watch_jobs(struct daemon *d);
+
+#endif
