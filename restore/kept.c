@@ -114,6 +114,11 @@ static int add_listings(struct kept *k, struct err *e)
     return 0;
 }
 
+static bool is_fresh(const struct kept *k, const struct part_ref *ref)
+{
+    return k->p->fresh && part_same(k->p->fresh, ref);
+}
+
 /* Which of a worker's copies of the part counts: one with the right size, then by mark. */
 static void choose_copy(const struct kept *k, struct kept_part *part, size_t at)
 {
@@ -124,7 +129,7 @@ static void choose_copy(const struct kept *k, struct kept_part *part, size_t at)
     copy->others = false;
     for (; c && c < l->parts + l->count && part_same(&c->ref, &part->ref); c++) {
         bool fits = part->ref.size_bytes && c->ref.size_bytes == part->ref.size_bytes;
-        if (c->mark == PART_SNAP)
+        if (c->mark == PART_SNAP || is_fresh(k, &part->ref))
             part->mtime_us = MAX(part->mtime_us, c->mtime_us);
         bool better = c->mark != PART_BAD && (!best || (fits && !best_fits));
         copy->others |= best || c->mark == PART_BAD;
@@ -173,7 +178,7 @@ static bool is_snapshot_somewhere(const struct kept *k, const struct part_ref *r
     for (size_t i = 0; i < k->p->store_count; i++)
         if (is_snapshot_at(k->p->at[i].listing, ref))
             return true;
-    return false;
+    return is_fresh(k, ref);
 }
 
 /* ---- what the snapshots want ---- */

@@ -19,6 +19,9 @@ struct kept_params {
         struct store *store;
         const struct listing *listing; /* fresh */
     } at[POOL_STORES_MAX];
+    /* A snapshot that the caller has just made. It is wanted although it may only be a .pack yet:
+     * its worker lacked parts that it lists, and the one that had them failed. NULL: none. */
+    const struct part_ref *fresh;
     /* Retention over the union of the workers: whether this snapshot is kept. NULL: all are. */
     bool (*keep)(void *arg, const struct part_ref *snapshot);
     /* Whether this worker's copy is known to be damaged, from an earlier run. NULL: none is. */

@@ -148,6 +148,14 @@ static bool all_stored(const struct job *j)
     return true;
 }
 
+static bool any_stored(const struct job *j)
+{
+    for (size_t i = 0; i < j->s->worker_count; i++)
+        if (j->workers[i].stored)
+            return true;
+    return false;
+}
+
 /* A worker whose connection broke is tried once more. One that was too slow or does not answer is
  * left for the next run: this one is not to wait for it. */
 static void reconnect_lost(struct job *j)
@@ -183,6 +191,7 @@ static void catch_up(struct job *j)
     reconnect_lost(j);
     if (!needs_catching_up(j))
         return;
+    j->u.fresh = &j->result.snapshot;
     progress_set_step(j->u.progress, "bringing the workers level");
     int rc = upkeep_sync(&j->u, &sync, &e);
     for (size_t i = 0; i < j->s->worker_count; i++) {
@@ -394,7 +403,7 @@ static int run_jobs(const struct command_args *args, struct session *s, struct r
         run_job(j);
         report_job(j, list);
         all++;
-        done += j->rc == 0;
+        done += j->rc == 0 && any_stored(j);
         whole += j->rc == 0 && j->result.complete && all_stored(j);
     }
     free(j);

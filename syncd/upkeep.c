@@ -87,6 +87,7 @@ void upkeep_kept(struct upkeep *u, struct kept_params *ret)
 {
     *ret = (struct kept_params){.repository = &u->s->repository,
                                 .source = u->source,
+                                .fresh = u->fresh,
                                 .is_damaged = upkeep_is_damaged,
                                 .damaged = upkeep_damaged,
                                 .mended = on_mended,

@@ -18,6 +18,7 @@ struct upkeep {
     const char *source;
     struct lock *lock; /* held; given to a waiting backup between two parts; NULL: none needed */
     struct progress *progress;
+    const struct part_ref *fresh; /* the snapshot that this run has made (kept.h); or NULL */
     size_t session_index[POOL_STORES_MAX]; /* of each of the stores in kept_params.at */
 };
 

@@ -17,10 +17,8 @@
 int io_openat(int dirfd, const char *path, int flags, mode_t mode)
 {
     int fd;
-    if (fault_point("open", path))
-        return -1;
     do
-        fd = openat(dirfd, path, flags | O_CLOEXEC, mode);
+        fd = fault_point("open", path) ? -1 : openat(dirfd, path, flags | O_CLOEXEC, mode);
     while (fd < 0 && errno == EINTR);
     return fd;
 }
@@ -39,9 +37,8 @@ ssize_t io_read_full(int fd, void *p, size_t n)
 {
     size_t done = 0;
     while (done < n) {
-        if (fault_point("read", NULL))
-            return -1;
-        ssize_t got = read(fd, (char *)p + done, fault_short(n - done));
+        ssize_t got =
+            fault_point("read", NULL) ? -1 : read(fd, (char *)p + done, fault_short(n - done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
@@ -57,9 +54,10 @@ ssize_t io_pread_full(int fd, void *p, size_t n, uint64_t offset)
 {
     size_t done = 0;
     while (done < n) {
-        if (fault_point("pread", NULL))
-            return -1;
-        ssize_t got = pread(fd, (char *)p + done, fault_short(n - done), (off_t)(offset + done));
+        ssize_t got =
+            fault_point("pread", NULL)
+                ? -1
+                : pread(fd, (char *)p + done, fault_short(n - done), (off_t)(offset + done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
@@ -75,9 +73,9 @@ int io_write_all(int fd, const void *p, size_t n)
 {
     size_t done = 0;
     while (done < n) {
-        if (fault_point("write", NULL))
-            return -1;
-        ssize_t put = write(fd, (const char *)p + done, fault_short(n - done));
+        ssize_t put = fault_point("write", NULL)
+                          ? -1
+                          : write(fd, (const char *)p + done, fault_short(n - done));
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0)
@@ -91,10 +89,10 @@ int io_pwrite_all(int fd, const void *p, size_t n, uint64_t offset)
 {
     size_t done = 0;
     while (done < n) {
-        if (fault_point("pwrite", NULL))
-            return -1;
         ssize_t put =
-            pwrite(fd, (const char *)p + done, fault_short(n - done), (off_t)(offset + done));
+            fault_point("pwrite", NULL)
+                ? -1
+                : pwrite(fd, (const char *)p + done, fault_short(n - done), (off_t)(offset + done));
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0)
@@ -106,22 +104,18 @@ int io_pwrite_all(int fd, const void *p, size_t n, uint64_t offset)
 
 int io_fsync(int fd)
 {
-    if (fault_point("fsync", NULL))
-        return -1;
     int rc;
     do
-        rc = fsync(fd);
+        rc = fault_point("fsync", NULL) ? -1 : fsync(fd);
     while (rc < 0 && errno == EINTR);
     return rc;
 }
 
 int io_ftruncate(int fd, uint64_t size)
 {
-    if (fault_point("ftruncate", NULL))
-        return -1;
     int rc;
     do
-        rc = ftruncate(fd, (off_t)size);
+        rc = fault_point("ftruncate", NULL) ? -1 : ftruncate(fd, (off_t)size);
     while (rc < 0 && errno == EINTR);
     return rc;
 }

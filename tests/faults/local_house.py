@@ -20,8 +20,7 @@ class LocalHouse:
         self.db = case.path(f"{name}.sqlite")
         bank.create(self.db, case.seed, size_bytes=300_000)
         # A folder is a worker too, but not on the source's own file system.
-        self.memory = tempfile.mkdtemp(prefix="syncd-test-", dir="/dev/shm")
-        case.addCleanup(shutil.rmtree, self.memory)
+        self.memory = case.new_folder("/dev/shm")
         self.roots = [os.path.join(self.memory, w) for w in ("w1", "w2")]
         self.leader = Leader(case.folder, [Worker(os.path.basename(r), "file://" + r)
                                            for r in self.roots],

@@ -17,6 +17,11 @@ def spread(rng, calls, count):
     return sorted({1, calls, *rng.sample(range(1, calls + 1), count - 2)})
 
 
+def is_libcs(result):
+    """glibc answers a failed allocation in its look-up of names with an assertion of its own."""
+    return result.exit == -signal.SIGABRT and "nss_" in result.stderr
+
+
 class TestCrashMatrix(Case):
     @at_level("default", timeout_s=3600)
     def test_backup(self):
@@ -26,7 +31,7 @@ class TestCrashMatrix(Case):
         house.commit()
         calls = house.calls_of("backup", "db")
         house.backup()
-        points = spread(self.rng, calls, by_level(5, 40, 100000))
+        points = spread(self.rng, calls, by_level(5, 400, 100000))
         print(f"{self.id()}: {calls} calls, {len(points)} of them the last", flush=True)
         for n, point in enumerate(points):
             where = f"killed at call {point} of {calls}"
@@ -106,8 +111,9 @@ class TestTorture(Case):
             bank.examine(self.path("target") + house.db)
         if command[0] == "backup" and result.exit == 0:
             target = self.path("truth")
-            house.leader.run("restore", "db", "--target", target)
-            self.assertEqual(bank.examine(target + house.db).seq, house.state(), where)
+            answer = house.leader.run("restore", "db", "--target", target)
+            self.assertEqual(bank.examine(target + house.db).seq, house.state(),
+                             f"{where}: {result}\nrestored: {answer}")
             shutil.rmtree(target)
 
     @at_level("default", timeout_s=3600)
@@ -120,11 +126,12 @@ class TestTorture(Case):
 
 
 class TestAllocations(Case):
-    """The Nth allocation fails, in syncd or in a library."""
+    """The Nth allocation fails, in syncd or in a library: no crash, and nothing stored is lost."""
 
     @at_level("default", timeout_s=3600)
     def test_failing_allocations(self):
         library = allocation_faults(self)
+        crashes = []
         house = LocalHouse(self)
         house.leader.run("setup")
         snapshot = house.backup()["snapshot"]
@@ -145,6 +152,8 @@ class TestAllocations(Case):
                 house.commit(1)
                 result = run({"FAIL_MALLOC": str(point)})
                 where = f"{' '.join(command)}: allocation {point} of {calls} failed"
-                self.assertIn(result.exit, (0, 1, 2, 3, 4), f"{where}: {result}")
+                if result.exit not in (0, 1, 2, 3, 4) and not is_libcs(result):
+                    crashes.append(f"{where}: {result}")
+        self.assertEqual(crashes[:10], [], f"{len(crashes)} crashes")
         house.assert_all_restore("at the end")
         house.backup()

@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 import time
 
 from harness import bank, contract, repository
@@ -21,8 +19,7 @@ class TestUsage(Case):
         super().setUp()
         self.db = self.bank()
         # A folder is a worker too, but not on the source's own file system.
-        self.memory = tempfile.mkdtemp(prefix="syncd-test-", dir="/dev/shm")
-        self.addCleanup(shutil.rmtree, self.memory)
+        self.memory = self.new_folder("/dev/shm")
         self.repo = os.path.join(self.memory, "repo")
         self.house = self.leader([Worker("w1", "file://" + self.repo)],
                                  {"db": {"path": self.db}})

@@ -99,6 +99,29 @@ class TestKilled(WorkerCase):
         for snapshot, seq in taken:
             self.assertEqual(bank.examine(self.restored(leader, snapshot, db)).seq, seq)
 
+    def test_the_only_worker_that_had_the_parts_fails(self):
+        """w1 lacks what it was away for; before it can get that, w2 goes."""
+        db = self.bank(size_bytes=2 * MB)
+        leader = self.two_workers(db, proxies=True)
+        leader.backup("db")
+        self.w1.kill()
+        self.commit(db, 20, 20)
+        kept = self.assert_partial(leader, missing="w1", kept="w2")
+        self.w1.start()
+        seq = self.commit(db, 20, 20)
+        self.proxies[1].cut_after = self.proxies[1].bytes_up + 100_000
+        source = leader.backup("db", expect=(1, 3))
+        stored = self.stored(source)
+        self.assertFalse(stored["w1"], "w1 cannot have the whole snapshot")
+        self.assertEqual(source["result"].exit, 3 if stored["w2"] else 1)
+        self.proxies[1].restore()
+        last = leader.backup("db")
+        self.assertEqual(self.stored(last), {"w1": True, "w2": True})
+        for only in (self.w1, self.w2):
+            self.assert_restores_from(leader, only, "latest", db, seq)
+            self.assert_restores_from(leader, only, last["snapshot"], db, seq)
+            self.assert_restores_from(leader, only, kept["snapshot"], db, 21)
+
     def test_both_away_is_a_failure(self):
         db = self.bank()
         leader = self.two_workers(db)

@@ -43,18 +43,28 @@ class Case(unittest.TestCase):
         if not os.access(program(), os.X_OK):
             self.fail(f"{program()} is not built: cmake --preset release && "
                       "cmake --build --preset release")
-        self.folder = tempfile.mkdtemp(prefix="syncd-test-")
+        self.folders = []  # kept on failure
         self.addCleanup(self._tidy)
+        self.folder = self.new_folder()
         given = os.environ.get("SYNCD_TEST_SEED")
         self.seed = int(given) if given else random.SystemRandom().randrange(1 << 31)
         self.rng = random.Random(self.seed)
 
     def _tidy(self):
-        if self._outcome.success:
-            shutil.rmtree(self.folder)
+        result = self._outcome.result
+        failed = [getattr(t, "test_case", t) for t, _ in result.failures + result.errors]
+        if self not in failed:
+            for folder in self.folders:
+                shutil.rmtree(folder)
         else:
-            print(f"{self.id()}: SYNCD_TEST_SEED={self.seed}; its files stay in {self.folder}",
-                  file=sys.stderr, flush=True)
+            print(f"{self.id()}: SYNCD_TEST_SEED={self.seed}; its files stay in "
+                  f"{' and '.join(self.folders)}", file=sys.stderr, flush=True)
+
+    def new_folder(self, parent=None):
+        """A temporary folder that goes when the test has passed."""
+        folder = tempfile.mkdtemp(prefix="syncd-test-", dir=parent)
+        self.folders.append(folder)
+        return folder
 
     def path(self, *names):
         return os.path.join(self.folder, *names)
