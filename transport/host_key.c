@@ -178,7 +178,7 @@ static int refuse_unknown(const struct host_keys *k, const struct host_key *show
             worker, url->host, shown->sha256, shown->type);
     err_hint(e,
              "compare it with \"ssh-keygen -lf /etc/ssh/ssh_host_%s_key.pub\" on the worker; if "
-             "it is the same, syncd setup pins it%s%s",
+             "it is the same, syncd setup URL pins it%s%s",
              strstr(shown->type, "ed25519") ? "ed25519"
              : strstr(shown->type, "ecdsa") ? "ecdsa"
                                             : "rsa",
