@@ -132,6 +132,10 @@ struct block_reader {
     ZSTD_DCtx *zstd;
     uint8_t stored[PART_BLOCK_MAX];
     uint8_t raw[PART_BLOCK_MAX];
+    /* The block read last: neighbouring small files lie in the same one. NULL: none. */
+    const uint8_t *held;
+    uint8_t held_part[DIGEST_SIZE];
+    uint64_t held_offset;
 };
 
 int block_reader_new(struct block_reader **ret, struct err *e)
@@ -139,6 +143,7 @@ int block_reader_new(struct block_reader **ret, struct err *e)
     struct block_reader *r = malloc(sizeof *r);
     if (!r)
         return err_nomem(e);
+    r->held = NULL;
     r->zstd = ZSTD_createDCtx();
     if (!r->zstd) {
         free(r);
@@ -165,6 +170,7 @@ int block_unpack(struct block_reader *r, const struct part_block *b, const char 
                  const uint8_t *stored, const uint8_t **ret_raw, struct err *e)
 {
     uint8_t digest[DIGEST_SIZE];
+    r->held = NULL;
     digest_blake2b(stored, b->stored_bytes, digest);
     if (memcmp(digest, b->digest, DIGEST_SIZE) != 0)
         return err_set(e, ERR_DAMAGED, path,
@@ -187,6 +193,19 @@ int block_unpack(struct block_reader *r, const struct part_block *b, const char 
 int part_read_block(struct part_file *f, const struct part_block *b, struct block_reader *r,
                     const uint8_t **ret_raw, struct err *e)
 {
+    if (r->held && r->held_offset == b->offset &&
+        memcmp(r->held_part, f->ref.id, DIGEST_SIZE) == 0) {
+        *ret_raw = r->held;
+        return 0;
+    }
+    r->held = NULL;
     int rc = read_exactly(f, b->offset, r->stored, b->stored_bytes, e);
-    return rc ? rc : block_unpack(r, b, f->path, r->stored, ret_raw, e);
+    if (rc == 0)
+        rc = block_unpack(r, b, f->path, r->stored, ret_raw, e);
+    if (rc)
+        return rc;
+    r->held = *ret_raw;
+    r->held_offset = b->offset;
+    memcpy(r->held_part, f->ref.id, DIGEST_SIZE);
+    return 0;
 }

@@ -39,7 +39,7 @@ void block_reader_freep(struct block_reader **r);
 int block_unpack(struct block_reader *r, const struct part_block *b, const char *path,
                  const uint8_t *stored, const uint8_t **ret_raw, struct err *e);
 
-/* Reads block b of the part and unpacks it. */
+/* Reads block b of the part and unpacks it; the block that the reader holds is not read again. */
 int part_read_block(struct part_file *f, const struct part_block *b, struct block_reader *r,
                     const uint8_t **ret_raw, struct err *e);
 

@@ -146,6 +146,35 @@ static size_t block_of_chunk(const struct part_meta *m, uint32_t chunk)
 }
 
 /* Gives the chunks of one block that lie in [*at, end). */
+/* One chunk of a block in hand. */
+struct chunk_at {
+    uint8_t id[CHUNK_ID_SIZE];
+    uint32_t index, raw_offset, raw_bytes;
+};
+
+/* The block's chunks that the run wants, copied: whoever takes them may have the pool open another
+ * part, and the metadata goes then. */
+static int wanted_chunks(const struct part_block *b, const struct part_run *run,
+                         struct chunk_at **ret, size_t *ret_count, struct err *e)
+{
+    struct block_walk w = block_walk_begin(b);
+    struct chunk_at *at = mem_alloc(MIN(b->count, run->count), sizeof *at);
+    size_t n = 0;
+    if (!at)
+        return err_nomem(e);
+    while (n < MIN(b->count, run->count) && block_walk_next(&w)) {
+        if (b->first_chunk + w.index != run->first_chunk + n)
+            continue;
+        at[n] = (struct chunk_at){.index = run->first_chunk + (uint32_t)n,
+                                  .raw_offset = w.raw_offset,
+                                  .raw_bytes = w.raw_bytes};
+        memcpy(at[n++].id, w.chunk_id, CHUNK_ID_SIZE);
+    }
+    *ret = at;
+    *ret_count = n;
+    return 0;
+}
+
 static int take_from_block(struct pool *p, const struct part_ref *ref, struct part_run *left,
                            struct block_reader *r, content_fn *take, void *arg, struct err *e)
 {
@@ -163,16 +192,15 @@ static int take_from_block(struct pool *p, const struct part_ref *ref, struct pa
         rc = pool_part(p, ref, &f, e);
     if (rc)
         return rc;
-    const struct part_block *b = &f->meta->blocks[index];
-    struct block_walk w = block_walk_begin(b);
-    while (rc == 0 && left->count > 0 && block_walk_next(&w)) {
-        if (b->first_chunk + w.index != left->first_chunk)
-            continue;
-        struct part_run at = {left->epoch, left->sequence, left->first_chunk, 1};
-        rc = take(arg, w.chunk_id, &at, raw + w.raw_offset, w.raw_bytes, e);
-        left->first_chunk++;
-        left->count--;
+    OWN_MEM struct chunk_at *chunks = NULL;
+    size_t count = 0;
+    rc = wanted_chunks(&f->meta->blocks[index], left, &chunks, &count, e);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        struct part_run at = {left->epoch, left->sequence, chunks[i].index, 1};
+        rc = take(arg, chunks[i].id, &at, raw + chunks[i].raw_offset, chunks[i].raw_bytes, e);
     }
+    left->first_chunk += (uint32_t)count;
+    left->count -= (uint32_t)count;
     return rc;
 }
 

@@ -409,6 +409,32 @@ int catalog_damage_clear(struct catalog *c, const char *worker, const char *sour
                    SQL_VALUES(SQL_T(worker), SQL_T(source), SQL_T(part)), NULL, NULL, e);
 }
 
+int64_t catalog_verified_at(struct catalog *c, const char *worker, const char *source,
+                            const char *part)
+{
+    int64_t at = 0;
+    int rc =
+        run_one(c, "SELECT at FROM verified WHERE worker = ?1 AND source = ?2 AND part = ?3",
+                SQL_VALUES(SQL_T(worker), SQL_T(source), SQL_T(part)), first_number, &at, NULL);
+    return rc ? 0 : at;
+}
+
+int catalog_verified_set(struct catalog *c, const char *worker, const char *source,
+                         const char *part, int64_t now_us, struct err *e)
+{
+    return run_one(c,
+                   "INSERT INTO verified(worker, source, part, at) VALUES(?1, ?2, ?3, ?4)"
+                   " ON CONFLICT DO UPDATE SET at = ?4",
+                   SQL_VALUES(SQL_T(worker), SQL_T(source), SQL_T(part), SQL_I(now_us)), NULL, NULL,
+                   e);
+}
+
+int catalog_verified_forget(struct catalog *c, const char *source, int64_t before_us, struct err *e)
+{
+    return run_one(c, "DELETE FROM verified WHERE source = ?1 AND at < ?2",
+                   SQL_VALUES(SQL_T(source), SQL_I(before_us)), NULL, NULL, e);
+}
+
 bool catalog_damage_has(struct catalog *c, const char *worker, const char *source, const char *part)
 {
     int64_t known = 0;

@@ -156,6 +156,15 @@ int catalog_damage_clear(struct catalog *c, const char *worker, const char *sour
                          const char *part, struct err *e);
 bool catalog_damage_has(struct catalog *c, const char *worker, const char *source,
                         const char *part);
+/* When a worker's copy of a part was last read whole, 0: never, or it cannot be told; and that it
+ * was at now_us. Marks older than before_us are forgotten: those parts are gone. */
+int64_t catalog_verified_at(struct catalog *c, const char *worker, const char *source,
+                            const char *part);
+int catalog_verified_set(struct catalog *c, const char *worker, const char *source,
+                         const char *part, int64_t now_us, struct err *e);
+int catalog_verified_forget(struct catalog *c, const char *source, int64_t before_us,
+                            struct err *e);
+
 /* `source` NULL: of all. *ret is the caller's to free. */
 int catalog_damages(struct catalog *c, const char *source, struct catalog_damage **ret,
                     size_t *ret_count, struct err *e);

@@ -45,6 +45,11 @@ static const char schema[] =
     "  size INTEGER NOT NULL, is_snapshot INTEGER NOT NULL,"
     "  PRIMARY KEY(source, epoch, sequence, id)) STRICT, WITHOUT ROWID;";
 
+/* Came after version 1's first catalogs, which may lack it. */
+static const char later_schema[] =
+    "CREATE TABLE IF NOT EXISTS verified(worker TEXT, source TEXT, part TEXT, at INTEGER NOT NULL,"
+    "  PRIMARY KEY(worker, source, part)) STRICT, WITHOUT ROWID;";
+
 static int execute(struct catalog *c, const char *sql, struct err *e)
 {
     int code = sqlite3_exec(c->db, sql, NULL, NULL, NULL);
@@ -135,6 +140,8 @@ static int open_database(const char *path, int flags, struct catalog **ret, stru
         rc = err_set(e, ERR_NOT_FOUND, path, "the catalog %s is empty", path);
     if (!rc && version == 0)
         rc = make_schema(c, e);
+    if (!rc && (flags & SQLITE_OPEN_READWRITE))
+        rc = execute(c, later_schema, e);
     if (rc) {
         catalog_close(c);
         return rc;

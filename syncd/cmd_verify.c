@@ -4,14 +4,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "syncd/base/clock.h"
+#include "syncd/base/log.h"
+#include "syncd/catalog.h"
 #include "syncd/command.h"
 #include "syncd/commands.h"
+#include "syncd/drilling.h"
 #include "syncd/progress.h"
 #include "syncd/report.h"
 #include "syncd/session.h"
 #include "syncd/show.h"
 #include "syncd/upkeep.h"
 #include "syncd/workers_json.h"
+#include "transport/store.h"
+
+#define VERIFIED_KEPT_US (400 * 86400 * US_PER_S) /* an older mark is of a part that is gone */
 
 struct totals {
     uint64_t files, bytes, missing, damaged_count;
@@ -26,6 +33,9 @@ struct verifying {
     struct totals totals[CONF_MAX_WORKERS];
     uint64_t mendable, unmendable;
     size_t failed;
+    json_t *drills; /* NULL: none is asked for */
+    size_t unproven,
+        unprovable; /* drills that failed; of these, of sources that no worker proves */
 };
 
 static void on_total(void *arg, const struct store *s, uint64_t bytes)
@@ -38,6 +48,25 @@ static void on_read(void *arg, const struct store *s, uint64_t bytes)
 {
     (void)s;
     progress_add(((struct verifying *)arg)->u.progress, bytes);
+}
+
+static int64_t on_verified_at(void *arg, const struct store *s, const struct part_ref *ref)
+{
+    struct verifying *v = arg;
+    char stem[PART_NAME_SIZE];
+    upkeep_stem(ref, stem);
+    return catalog_verified_at(v->s->catalog, s->name, v->u.source, stem);
+}
+
+static void on_verified(void *arg, const struct store *s, const struct part_ref *ref,
+                        int64_t now_us)
+{
+    struct verifying *v = arg;
+    struct err e = ERR_INIT;
+    char stem[PART_NAME_SIZE];
+    upkeep_stem(ref, stem);
+    if (catalog_verified_set(v->s->catalog, s->name, v->u.source, stem, now_us, &e))
+        log_err(LOG_LEVEL_WARNING, &e);
 }
 
 static void say_damage(struct verifying *v, const char *worker, const struct damage_list *list)
@@ -65,7 +94,12 @@ static void add_result(struct verifying *v, size_t worker, const struct verify_w
 
 static int verify_one(struct verifying *v, const char *source, struct err *e)
 {
-    struct verify_params p = {.read_percent = v->percent, .total = on_total, .read = on_read};
+    struct verify_params p = {.read_percent = v->percent,
+                              .verified_at = on_verified_at,
+                              .verified = on_verified,
+                              .total = on_total,
+                              .read = on_read};
+    struct err ignored = ERR_INIT;
     struct verify_result r = {0};
     char title[64];
     v->u = (struct upkeep){.s = v->s, .report = v->report, .source = source};
@@ -83,7 +117,30 @@ static int verify_one(struct verifying *v, const char *source, struct err *e)
     v->mendable += r.mendable;
     v->unmendable += r.unmendable;
     verify_result_free(&r);
+    catalog_verified_forget(v->s->catalog, source, clock_now_us() - VERIFIED_KEPT_US, &ignored);
     return rc;
+}
+
+static int drill_one(struct verifying *v, const char *source, struct err *e)
+{
+    struct drilling_result r;
+    if (!v->drills || session_attached(v->s) == 0)
+        return 0;
+    int rc = drilling_source(v->s, v->report, source, v->drills, &r, e);
+    v->unproven += r.failed;
+    v->unprovable += r.failed > 0 && r.proven == 0;
+    return rc;
+}
+
+static int judge_unprovable(struct verifying *v)
+{
+    struct err e = ERR_INIT;
+    err_set(&e, ERR_DAMAGED, NULL, "of %zu sources the newest snapshot comes back from no worker",
+            v->unprovable);
+    err_hint(&e, "The next backup sends what the source still holds again; `syncd restore --at` "
+                 "reaches an older snapshot, --salvage what is whole of this one.");
+    report_error(v->report, &e);
+    return EXIT_NOTHING;
 }
 
 static int say_and_judge(struct verifying *v)
@@ -110,6 +167,10 @@ static int say_and_judge(struct verifying *v)
                        name, t->files, size, t->damaged_count, t->missing);
     }
     report_set(v->report, "workers", list);
+    if (v->drills)
+        report_set(v->report, "drills", v->drills);
+    if (v->unprovable && !away)
+        return judge_unprovable(v);
     /* With a worker away nobody knows yet: it may have whole what is damaged here. */
     if (v->unmendable && !away) {
         struct err e = ERR_INIT;
@@ -122,7 +183,7 @@ static int say_and_judge(struct verifying *v)
     }
     if (v->mendable)
         report_say(v->report, "`syncd sync` mends this from the other worker\n");
-    return v->mendable || v->unmendable || away ? EXIT_PARTLY : EXIT_DONE;
+    return v->mendable || v->unmendable || v->unproven || away ? EXIT_PARTLY : EXIT_DONE;
 }
 
 /* --read-data alone means all of it. */
@@ -148,9 +209,14 @@ static int verify_all(struct verifying *v, const struct command_args *args, stru
     if (named && !conf_find_source(v->s->conf, named))
         return err_set(e, ERR_USAGE, named, "there is no source '%s' in %s", named,
                        v->s->conf->file);
-    for (size_t i = 0; rc == 0 && i < v->s->conf->source_count; i++)
-        if (!named || strcmp(named, v->s->conf->sources[i].name) == 0)
-            rc = verify_one(v, v->s->conf->sources[i].name, e);
+    for (size_t i = 0; rc == 0 && i < v->s->conf->source_count; i++) {
+        const char *source = v->s->conf->sources[i].name;
+        if (named && strcmp(named, source) != 0)
+            continue;
+        rc = verify_one(v, source, e);
+        if (rc == 0)
+            rc = drill_one(v, source, e);
+    }
     return rc;
 }
 
@@ -172,6 +238,8 @@ int cmd_verify(const struct command_args *args, struct report *report)
         if (v.s->workers[i].err.code)
             report_error(report, &v.s->workers[i].err);
     }
+    if (args_flag(args, "drill"))
+        v.drills = json_array();
     rc = verify_all(&v, args, &e);
     int code = say_and_judge(&v);
     if (rc)

@@ -77,7 +77,10 @@ static const struct command_option restore_options[] = {
 
 static const struct command_option verify_options[] = {
     {"read-data", 0, OPTION_VALUE_OPTIONAL, "PERCENT",
-     "Read every block and check its digest; with a number, that share of them."},
+     "Read every block and check its digest; with a number, that share of them, longest unread "
+     "first."},
+    {"drill", 0, OPTION_FLAG, NULL,
+     "Prove of each worker that its newest snapshot comes back whole."},
     END_OF_OPTIONS,
 };
 
@@ -172,6 +175,9 @@ const struct command command_table[] = {
         .options = verify_options,
         .summary = "Check what the workers hold.",
         .details = "Without options: every part is there, has its size, and its metadata is whole. "
+                   "With --drill each worker's newest snapshot is put together and checked as a "
+                   "restore would, and SQLite checks the databases in scratch_dir when that is set "
+                   "and large enough. "
                    "Exits with 3 for damage that `sync` can mend or a worker that was not reached, "
                    "1 for damage that no worker can mend.",
         .examples = "",

@@ -11,7 +11,7 @@
 #include "syncd/signals.h"
 #include "transport/store.h"
 
-static void stem_of(const struct part_ref *ref, char ret[static PART_NAME_SIZE])
+void upkeep_stem(const struct part_ref *ref, char ret[static PART_NAME_SIZE])
 {
     part_name_format(ref, PART_SNAP, ret);
     *strrchr(ret, '.') = '\0';
@@ -21,7 +21,7 @@ bool upkeep_is_damaged(void *arg, const struct store *s, const struct part_ref *
 {
     struct upkeep *u = arg;
     char stem[PART_NAME_SIZE];
-    stem_of(ref, stem);
+    upkeep_stem(ref, stem);
     return catalog_damage_has(u->s->catalog, s->name, u->source, stem);
 }
 
@@ -31,7 +31,7 @@ void upkeep_damaged(void *arg, const struct store *s, const struct part_ref *ref
     struct upkeep *u = arg;
     struct err failed = ERR_INIT;
     char stem[PART_NAME_SIZE];
-    stem_of(ref, stem);
+    upkeep_stem(ref, stem);
     log_msg(LOG_LEVEL_WARNING, "%s: %s", s->name, e->message);
     if (catalog_damage_add(u->s->catalog, s->name, u->source, stem, clock_now_us(), &failed))
         log_err(LOG_LEVEL_WARNING, &failed);
@@ -42,7 +42,7 @@ static void on_mended(void *arg, const struct store *s, const struct part_ref *r
     struct upkeep *u = arg;
     struct err failed = ERR_INIT;
     char stem[PART_NAME_SIZE];
-    stem_of(ref, stem);
+    upkeep_stem(ref, stem);
     if (catalog_damage_clear(u->s->catalog, s->name, u->source, stem, &failed))
         log_err(LOG_LEVEL_WARNING, &failed);
 }

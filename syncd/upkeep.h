@@ -22,6 +22,9 @@ struct upkeep {
     size_t session_index[POOL_STORES_MAX]; /* of each of the stores in kept_params.at */
 };
 
+/* How the catalog names a part: its name without the mark. */
+void upkeep_stem(const struct part_ref *ref, char ret[static PART_NAME_SIZE]);
+
 /* Callbacks for others: `arg` must begin with a struct upkeep. */
 bool upkeep_is_damaged(void *arg, const struct store *s, const struct part_ref *ref);
 void upkeep_damaged(void *arg, const struct store *s, const struct part_ref *ref,

@@ -317,6 +317,24 @@ static void the_sequence_never_goes_back(void **state)
     catalog_close(c);
 }
 
+static void what_was_verified_when(void **state)
+{
+    (void)state;
+    struct err e = ERR_INIT;
+    struct catalog *c = open_it();
+    assert_int_equal(catalog_verified_at(c, "worker1", "piri", "0001-x"), 0);
+    assert_int_equal(catalog_verified_set(c, "worker1", "piri", "0001-x", 10, &e), 0);
+    assert_int_equal(catalog_verified_set(c, "worker1", "piri", "0001-y", 20, &e), 0);
+    assert_int_equal(catalog_verified_set(c, "worker1", "piri", "0001-x", 30, &e), 0);
+    assert_int_equal(catalog_verified_at(c, "worker1", "piri", "0001-x"), 30);
+    assert_int_equal(catalog_verified_at(c, "worker2", "piri", "0001-x"), 0);
+    assert_int_equal(catalog_verified_forget(c, "other", 100, &e), 0);
+    assert_int_equal(catalog_verified_forget(c, "piri", 30, &e), 0);
+    assert_int_equal(catalog_verified_at(c, "worker1", "piri", "0001-x"), 30);
+    assert_int_equal(catalog_verified_at(c, "worker1", "piri", "0001-y"), 0);
+    catalog_close(c);
+}
+
 static void damage_is_marked_and_cleared(void **state)
 {
     (void)state;
@@ -579,6 +597,7 @@ int main(void)
         WITH_FOLDER(old_runs_are_forgotten),
         WITH_FOLDER(parts_are_ours_or_not),
         WITH_FOLDER(the_sequence_never_goes_back),
+        WITH_FOLDER(what_was_verified_when),
         WITH_FOLDER(damage_is_marked_and_cleared),
         WITH_FOLDER(the_file_is_private),
         WITH_FOLDER(a_damaged_one_is_put_aside),

@@ -1,0 +1,174 @@
+"""verify --drill: proving, worker by worker, that the newest snapshot comes back; and the share of
+the data that verify reads, longest unread first."""
+
+import os
+import sqlite3
+
+from harness import bank, repository
+from harness.case import Case, at_level
+from harness.leader import Worker
+
+MB = 1_000_000
+
+
+class DrillCase(Case):
+    def house(self, **settings):
+        self.db = self.bank(size_bytes=2 * MB)
+        self.w1, self.w2 = self.sshd("w1"), self.sshd("w2")
+        leader = self.leader([Worker.of(self.w1), Worker.of(self.w2)],
+                             {"db": {"path": self.db, "max_age": "1h"}},
+                             authorize=(self.w1, self.w2), **settings)
+        leader.run("setup")
+        return leader
+
+    def commit(self, items=50):
+        live = bank.connect(self.db)
+        bank.Hand(live, 1, self.rng).transaction(items)
+        live.execute("COMMIT")
+        live.close()
+
+    def drill(self, leader, expect=0):
+        answer = leader.run("verify", "db", "--drill", expect=expect).json
+        return {d["worker"]: d for d in answer["drills"]}
+
+    def newest(self, worker):
+        return repository.parts(repository.of(worker), "db", "snap")[-1]
+
+
+@at_level("quick")
+class TestDrill(DrillCase):
+    def test_proven_on_each_worker(self):
+        scratch = self.path("scratch")
+        os.mkdir(scratch)
+        leader = self.house(scratch_dir=scratch)
+        leader.run("verify", "--drill")  # nothing stored yet, nothing wrong
+        leader.backup("db")
+        self.commit()
+        snapshot = leader.backup("db")["snapshot"]
+        # What a killed drill left.
+        with open(os.path.join(scratch, "syncd-drill-0123456789abcdef"), "wb") as f:
+            f.write(b"x")
+        self.assertIsNone(leader.snapshots("db")[-1]["proven_at"])
+        drills = self.drill(leader)
+        self.assertEqual(sorted(drills), ["w1", "w2"])
+        for d in drills.values():
+            self.assertTrue(d["proven"])
+            self.assertEqual(d["snapshot"], snapshot)
+            self.assertEqual((d["images"], d["integrity_checked"], d["not_integrity_checked"]),
+                             (1, 1, 0))
+            self.assertEqual(d["files"], 1)  # the config
+            self.assertGreater(d["bytes"], 2 * MB)
+            self.assertGreater(d["restore_estimate_s"], 0)
+        self.assertEqual(os.listdir(scratch), [])
+        self.assertIsNotNone(leader.snapshots("db")[-1]["proven_at"])
+        text = leader.text("verify", "--drill").stdout
+        for words in ("is proven", "integrity_check and foreign_key_check", "takes at least"):
+            self.assertIn(words, text)
+
+    def test_without_scratch_dir(self):
+        leader = self.house()
+        leader.backup("db")
+        d = self.drill(leader)["w1"]
+        self.assertTrue(d["proven"])
+        self.assertEqual((d["integrity_checked"], d["not_integrity_checked"]), (0, 1))
+        self.assertIn("scratch_dir is not set", leader.text("verify", "--drill").stdout)
+
+    def test_damage_is_found_where_it_is(self):
+        leader = self.house()
+        leader.backup("db")
+        first = self.newest(self.w1)
+        self.commit()
+        leader.backup("db")
+        repository.damage(first, self.rng, at=200)  # in the first block
+        drills = self.drill(leader, expect=3)
+        self.assertEqual({w: d["proven"] for w, d in drills.items()}, {"w1": False, "w2": True})
+        self.assertEqual(drills["w1"]["failed_entries"][0]["path"], self.db)
+        self.assertIsNone(drills["w1"]["restore_estimate_s"])
+        # The drill's find is enough for sync.
+        leader.run("sync")
+        self.assertTrue(all(d["proven"] for d in self.drill(leader).values()))
+        for worker in (self.w1, self.w2):
+            repository.damage(repository.parts(repository.of(worker))[0], self.rng, at=200)
+        self.drill(leader, expect=1)
+
+    def test_a_worker_away(self):
+        leader = self.house()
+        leader.backup("db")
+        self.w2.kill()
+        self.assertEqual(list(self.drill(leader, expect=3)), ["w1"])
+
+
+class TestMore(DrillCase):
+    def test_a_broken_database_is_not_proven(self):
+        """Every byte is as it was stored, and yet nobody could use it: only SQLite can tell."""
+        scratch = self.path("scratch")
+        os.mkdir(scratch)
+        leader = self.house(scratch_dir=scratch)
+        live = bank.connect(self.db)
+        live.execute("CREATE TABLE victim(a, b)")
+        live.execute("CREATE INDEX victims ON victim(a)")
+        live.executemany("INSERT INTO victim VALUES(?, ?)", [(i, -i) for i in range(2000)])
+        live.execute("PRAGMA writable_schema=1")
+        live.execute("UPDATE sqlite_schema SET sql='CREATE INDEX victims ON victim(b)' "
+                     "WHERE name='victims'")
+        live.close()
+        leader.backup("db")
+        drills = self.drill(leader, expect=1)
+        self.assertIn("SQLite's check", drills["w1"]["failed_entries"][0]["reason"])
+
+    def test_scratch_dir_that_is_too_small(self):
+        leader = self.house(scratch_dir="/proc/self")  # no file can be made there
+        leader.backup("db")
+        self.drill(leader)
+
+    def test_longest_unread_first(self):
+        leader = self.house()
+        for _ in range(4):
+            leader.backup("db")
+            self.commit(200)
+        names = {p.name.rpartition(".")[0] for p in repository.parts(repository.of(self.w1))}
+
+        def verified():
+            catalog = sqlite3.connect(os.path.join(leader.state_dir, "catalog.db"))
+            rows = dict(catalog.execute("SELECT part, at FROM verified WHERE worker='w1'"))
+            catalog.close()
+            return rows
+        runs = 0
+        while set(verified()) != names:
+            before = verified()
+            leader.run("verify", "--read-data=30")
+            self.assertGreater(set(verified()), set(before))  # what was never read comes first
+            runs += 1
+        self.assertGreater(runs, 1)
+        before = verified()
+        leader.run("verify", "--read-data=30")
+        oldest = min(before, key=before.get)
+        self.assertGreater(verified()[oldest], before[oldest])
+
+    def test_many_databases(self):
+        """An entry list of several chunks, in parts that are not those of the pages."""
+        paths = []
+        for i in range(120):
+            paths.append(self.path(f"a-rather-long-name-of-a-database-{i:03}.sqlite"))
+            live = sqlite3.connect(paths[-1])
+            live.execute("CREATE TABLE t(x)")
+            live.execute("INSERT INTO t VALUES(?)", (i,))
+            live.commit()
+            live.close()
+        worker = self.sshd("w1")
+        leader = self.leader([Worker.of(worker)], {"db": {"path": paths, "max_age": "1h"}},
+                             authorize=(worker,))
+        leader.run("setup")
+        leader.backup("db")
+        live = sqlite3.connect(paths[50])
+        live.execute("INSERT INTO t VALUES(1000)")
+        live.commit()
+        live.close()
+        leader.backup("db")
+        d = self.drill(leader)["w1"]
+        self.assertEqual((d["proven"], d["images"]), (True, 120))
+        target = self.path("t")
+        leader.run("restore", "db", "--target", target)
+        for i, path in enumerate(paths):
+            rows = sqlite3.connect(target + path).execute("SELECT x FROM t").fetchall()
+            self.assertEqual(rows, [(i,), (1000,)] if i == 50 else [(i,)])
