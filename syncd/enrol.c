@@ -4,6 +4,7 @@
 
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
+#include "syncd/catalog.h"
 #include "syncd/report.h"
 #include "syncd/session.h"
 #include "transport/store.h"
@@ -78,16 +79,14 @@ static int take_over(struct session *s, const struct session_worker *only, struc
     return 0;
 }
 
-static int refuse_new(const struct session *s, struct err *e)
+/* What only a worker that is away can tell. */
+static int refuse_without(const struct session *s, const char *why, struct err *e)
 {
     const char *name = "";
     for (size_t i = 0; i < s->worker_count; i++)
         if (s->workers[i].err.code)
             name = s->workers[i].conf->name;
-    err_set(e, ERR_REFUSED, name,
-            "a new repository is not made while %s is out of reach: it may hold this leader's, and "
-            "%s knows of none",
-            name, s->conf->state_dir);
+    err_set(e, ERR_REFUSED, name, "%s cannot be asked now, and %s; nothing is written", name, why);
     return err_hint(e,
                     "Bring %s back and run setup again, or take its block out of the config for "
                     "now.",
@@ -103,7 +102,7 @@ static int choose_repository(struct session *s, const struct session_worker *onl
     if (rc && rc != ERR_NOT_FOUND)
         return rc;
     if (rc && unreachable)
-        return refuse_new(s, e);
+        return refuse_without(s, "it may hold this leader's repository, which state_dir lacks", e);
     if (rc) {
         repository_new(s->conf->name, &s->repository);
         s->has_repository = true;
@@ -135,8 +134,27 @@ static const struct epoch *ruling(const struct session *s)
     return best;
 }
 
+/* The highest epoch that this leader has written parts of, as far as it is known here. */
+static uint32_t epoch_of_catalog(const struct session *s)
+{
+    struct catalog *c = NULL;
+    uint32_t highest = 0;
+    if (catalog_open_readonly(s->conf->state_dir, &c, NULL))
+        return 0;
+    for (size_t i = 0; i < s->conf->source_count; i++) {
+        OWN_MEM struct catalog_part *parts = NULL;
+        size_t count = 0;
+        if (catalog_parts(c, s->conf->sources[i].name, &parts, &count, NULL))
+            continue;
+        for (size_t j = 0; j < count; j++)
+            highest = MAX(highest, parts[j].epoch);
+    }
+    catalog_close(c);
+    return highest;
+}
+
 /* This machine leads when nobody does, or when its token rules already. */
-static int check_token(struct session *s, struct err *e)
+static int check_token(struct session *s, size_t unreachable, struct err *e)
 {
     const struct epoch *now = ruling(s);
     if (now && (!s->has_token || memcmp(now->token, s->token, TOKEN_SIZE) != 0)) {
@@ -145,6 +163,9 @@ static int check_token(struct session *s, struct err *e)
                 s->repository.leader);
         return ways_on(s->repository.leader, e);
     }
+    /* An epoch that begins anew would be overruled by the one there, with all its snapshots. */
+    if (!now && unreachable && (!s->has_token || epoch_of_catalog(s) > 1))
+        return refuse_without(s, "it alone knows which epoch rules", e);
     if (!s->has_token || token_is_zero(s->token))
         io_random(s->token, sizeof s->token);
     s->has_token = true;
@@ -210,7 +231,7 @@ int enrol_repositories(struct session *s, struct session_worker *only, struct re
         return enrol_each(s, NULL, report); /* tells of each of them */
     int rc = choose_repository(s, only, unreachable, e);
     if (rc == 0)
-        rc = check_token(s, e);
+        rc = check_token(s, unreachable, e);
     if (rc == 0)
         rc = session_save_token(s, e);
     if (rc == 0)

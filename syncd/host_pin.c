@@ -1,6 +1,7 @@
 #include "syncd/host_pin.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -9,6 +10,7 @@
 #include "syncd/base/buf.h"
 #include "syncd/base/err.h"
 #include "syncd/base/io.h"
+#include "syncd/base/mem.h"
 #include "syncd/command.h"
 #include "transport/open.h"
 
@@ -110,14 +112,24 @@ int host_pin_confirm(const struct host_key *shown, const struct url *url, const 
     return rc;
 }
 
+/* The file behind a link stays where it is. */
+static char *real_path(const char *path)
+{
+    char *real = realpath(path, NULL);
+    return real ? real : strdup(path);
+}
+
 int host_pin_write(const char *known_hosts, const char *line, struct err *e)
 {
+    OWN_MEM char *path = real_path(known_hosts);
     OWN_BUF struct buf text = BUF_INIT;
     struct stat st;
-    int rc = io_read_file(known_hosts, KNOWN_HOSTS_LIMIT, &text, e);
+    if (!path)
+        return err_nomem(e);
+    int rc = io_read_file(path, KNOWN_HOSTS_LIMIT, &text, e);
     if (rc && rc != ERR_NOT_FOUND)
         return rc;
-    if (rc || stat(known_hosts, &st) < 0)
+    if (rc || stat(path, &st) < 0)
         st = (struct stat){.st_mode = 0644, .st_uid = (uid_t)-1, .st_gid = (gid_t)-1};
     if (text.len && text.data[text.len - 1] != '\n')
         buf_put_u8(&text, '\n');
@@ -125,5 +137,5 @@ int host_pin_write(const char *known_hosts, const char *line, struct err *e)
     buf_put_u8(&text, '\n');
     if (text.bad)
         return err_nomem(e);
-    return io_replace_file_like(known_hosts, text.data, text.len, &st, e);
+    return io_replace_file_like(path, text.data, text.len, &st, e);
 }

@@ -179,7 +179,7 @@ class TestSetupUrl(EnrolmentCase):
         first.kill()
         before = house.read()
         result = self.enrol(house, second, folder="two", expect=1)
-        self.assertIn("out of reach", result.stdout)
+        self.assertIn("cannot be asked now", result.stdout)
         self.assertEqual(house.read(), before)
         self.assertFalse(os.path.exists(os.path.join(self.user.home, "two/syncd.repo")))
         # From the other worker, when that is back.
@@ -196,6 +196,30 @@ class TestSetupUrl(EnrolmentCase):
         first.kill()
         answer = self.enrol(house, second, folder="two")
         self.assertEqual(answer.json["errors"], [])
+
+    def test_who_leads_must_be_known_for_a_further_worker(self):
+        first, second, house = self.worker("a"), self.worker("b"), self.house()
+        house.write(f'source "db" {{ path = "{self.bank()}"  max_age = "1h" }}\n')
+        self.enrol(house, first, folder="one")
+        token = os.path.join(house.state_dir, "token")
+        os.rename(token, token + ".away")
+        first.kill()
+        self.assertIn("which epoch rules", self.enrol(house, second, folder="two",
+                                                      expect=1).stdout)
+        os.rename(token + ".away", token)
+        first.start()
+        # As after an `adopt`: the third epoch rules.
+        epochs = os.path.join(self.user.home, "one/epoch/")
+        os.rename(epochs + "1", epochs + "3")
+        house.run("backup")
+        first.kill()
+        self.assertIn("which epoch rules", self.enrol(house, second, folder="two",
+                                                      expect=1).stdout)
+        self.assertFalse(os.path.exists(os.path.join(self.user.home, "two/syncd.repo")))
+        first.start()
+        self.enrol(house, second, folder="two")
+        self.assertEqual(os.listdir(os.path.join(self.user.home, "two/epoch")), ["3"])
+        house.run("backup")
 
     def test_someone_elses_repository_is_left_alone(self):
         server, mine, other = self.worker(), self.house("mine"), self.house("other")
