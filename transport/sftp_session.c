@@ -1,6 +1,8 @@
 #include "transport/sftp_session.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -242,6 +244,15 @@ static bool still_sending(struct sftp *s)
     return fewer;
 }
 
+/* sshd collects small answers (Nagle) for a session without a terminal: it sends the next one only
+ * when the last is acknowledged, and the kernel would keep that back for 40 ms. Not lasting: the
+ * kernel forgets it as it goes. */
+static void acknowledge_at_once(struct sftp *s)
+{
+    int one = 1;
+    setsockopt(s->fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
+}
+
 bool sftp_wait(struct sftp *s)
 {
     if (s->broken.code)
@@ -255,6 +266,8 @@ bool sftp_wait(struct sftp *s)
     if (directions & LIBSSH2_SESSION_BLOCK_INBOUND || !events)
         events |= POLLIN;
     s->fruitless = 0;
+    if (events & POLLIN)
+        acknowledge_at_once(s);
     for (;;) {
         struct net_wait slice = s->wait;
         slice.deadline_us = MIN(clock_mono_us() + WAIT_SLICE_US, s->wait.deadline_us);
