@@ -72,7 +72,12 @@ class Writers:
 
     def latency_ms(self, share, begun=0.0, ended=float("inf")):
         """A percentile of the commits that began between two moments; share 1: the worst."""
-        value = percentile([s for t, s in self.latencies if begun <= t <= ended], share)
+        return self.latency_within_ms(share, [(begun, ended)])
+
+    def latency_within_ms(self, share, spans):
+        """The same for several spans of time."""
+        value = percentile([s for t, s in self.latencies
+                            if any(begun <= t <= ended for begun, ended in spans)], share)
         return None if value is None else value * 1000
 
     def rate(self):
