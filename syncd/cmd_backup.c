@@ -358,6 +358,7 @@ static void run_job(struct job *j)
     j->rc = run_locked(j);
     note_run(j);
     progress_stop(j->u.progress, NULL);
+    upkeep_free(&j->u);
     lock_release(j->u.lock);
 }
 

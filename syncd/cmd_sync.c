@@ -60,6 +60,7 @@ static int sync_one(struct syncing *y, const char *source, struct err *e)
         if (sync.workers[i])
             add_result(y, i, sync.workers[i]);
     upkeep_sync_free(&sync);
+    upkeep_free(&u);
     lock_release(u.lock);
     return rc;
 }

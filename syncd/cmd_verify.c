@@ -104,7 +104,9 @@ static int verify_one(struct verifying *v, const char *source, struct err *e)
     char title[64];
     v->u = (struct upkeep){.s = v->s, .report = v->report, .source = source};
     int rc = session_list(v->s, source, e);
-    if (rc)
+    if (rc == 0)
+        rc = upkeep_decide(&v->u, e);
+    if (rc && rc != ERR_CONNECT) /* then all that is left is to be looked at */
         return rc;
     upkeep_kept(&v->u, &p.kept);
     p.kept.arg = v;
@@ -118,6 +120,7 @@ static int verify_one(struct verifying *v, const char *source, struct err *e)
     v->unmendable += r.unmendable;
     verify_result_free(&r);
     catalog_verified_forget(v->s->catalog, source, clock_now_us() - VERIFIED_KEPT_US, &ignored);
+    upkeep_free(&v->u);
     return rc;
 }
 

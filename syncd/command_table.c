@@ -194,7 +194,7 @@ const struct command command_table[] = {
     },
     {
         .name = "prune",
-        .run = NULL,
+        .run = cmd_prune,
         .arguments = "",
         .options = prune_options,
         .summary = "Let go what retention does not keep.",

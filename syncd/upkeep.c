@@ -4,12 +4,22 @@
 
 #include "syncd/base/clock.h"
 #include "syncd/base/log.h"
+#include "syncd/base/mem.h"
 #include "syncd/catalog.h"
+#include "syncd/keeping.h"
 #include "syncd/lock.h"
 #include "syncd/progress.h"
 #include "syncd/session.h"
 #include "syncd/signals.h"
 #include "transport/store.h"
+
+void upkeep_free(struct upkeep *u)
+{
+    history_free(&u->history);
+    free(u->keeping);
+    u->keeping = NULL;
+    u->decided = false;
+}
 
 void upkeep_stem(const struct part_ref *ref, char ret[static PART_NAME_SIZE])
 {
@@ -83,11 +93,19 @@ static void on_copied(void *arg, const struct store *to, uint64_t bytes)
     progress_worker_add(u->progress, index_of(u, to), bytes);
 }
 
+static bool on_keep(void *arg, const struct part_ref *snapshot)
+{
+    struct upkeep *u = arg;
+    const struct history_snapshot *h = history_find(&u->history, snapshot);
+    return !h || h->wanted;
+}
+
 void upkeep_kept(struct upkeep *u, struct kept_params *ret)
 {
     *ret = (struct kept_params){.repository = &u->s->repository,
                                 .source = u->source,
                                 .fresh = u->fresh,
+                                .keep = u->decided ? on_keep : NULL,
                                 .is_damaged = upkeep_is_damaged,
                                 .damaged = upkeep_damaged,
                                 .mended = on_mended,
@@ -102,12 +120,57 @@ void upkeep_kept(struct upkeep *u, struct kept_params *ret)
     }
 }
 
+static bool on_is_ours(void *arg, const struct part_ref *ref)
+{
+    struct upkeep *u = arg;
+    return catalog_part_is_ours(u->s->catalog, u->source, ref->epoch, ref->sequence, ref->id);
+}
+
+static bool on_is_history(void *arg, const struct part_ref *ref)
+{
+    struct upkeep *u = arg;
+    return epoch_has(&u->s->ruler, u->source, ref);
+}
+
+bool upkeep_is_tight(const struct upkeep *u, size_t worker)
+{
+    const struct session_worker *w = &u->s->workers[worker];
+    struct err e = ERR_INIT;
+    return session_check_room(w, w->store, PART_TARGET_BYTES, &e) == ERR_NO_SPACE;
+}
+
+int upkeep_decide(struct upkeep *u, struct err *e)
+{
+    const struct conf_source *source = conf_find_source(u->s->conf, u->source);
+    struct kept_params kept;
+    if (!source)
+        return err_set(e, ERR_CONFIG, u->source, "%s names no source '%s'", u->s->conf->file,
+                       u->source);
+    upkeep_free(u);
+    upkeep_kept(u, &kept);
+    int rc = history_read(&kept, &u->history, e);
+    struct keeping_params p = {.keep = &source->keep,
+                               .now_us = clock_now_us(),
+                               .store_count = kept.store_count,
+                               .is_ours = on_is_ours,
+                               .is_history = on_is_history,
+                               .arg = u};
+    for (size_t at = 0; rc == 0 && at < kept.store_count; at++)
+        p.tight[at] = upkeep_is_tight(u, u->session_index[at]);
+    if (rc == 0)
+        rc = keeping_decide(&p, &u->history, &u->keeping, e);
+    u->decided = rc == 0;
+    return rc;
+}
+
 int upkeep_sync(struct upkeep *u, struct upkeep_sync *ret, struct err *e)
 {
     struct sync_params p = {.may_change = on_may_change, .turn = on_turn, .copied = on_copied};
     *ret = (struct upkeep_sync){0};
     int rc = session_list(u->s, u->source, e);
-    if (rc)
+    if (rc == 0)
+        rc = upkeep_decide(u, e);
+    if (rc && rc != ERR_CONNECT) /* then there is nobody to bring anything to */
         return rc;
     upkeep_kept(u, &p.kept);
     rc = sync_source(&p, &ret->result, e);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "syncd/base/buf.h"
+#include "syncd/base/clock.h"
 #include "syncd/base/err.h"
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
@@ -212,4 +213,32 @@ int store_enrol_key(struct store *s, const char *line, struct err *e)
     if (!s->ops->enrol_key)
         return err_set(e, ERR_UNSUPPORTED, s->name, "%s: a folder needs no key", s->name);
     return s->ops->enrol_key(s, line, e);
+}
+
+int store_clock(struct store *s, int64_t *ret_us, int64_t *ret_ahead_us, struct err *e)
+{
+    uint8_t random[8];
+    char hex[2 * sizeof random + 1], path[sizeof "tmp/check-" + sizeof hex];
+    struct store_file *f = NULL;
+    struct store_stat st;
+    io_random(random, sizeof random);
+    hex_encode(random, sizeof random, hex);
+    snprintf(path, sizeof path, "tmp/check-%s", hex);
+    int64_t before_us = clock_now_us();
+    int rc = store_create(s, path, &f, e);
+    if (rc)
+        return rc;
+    rc = store_close_file(f, e);
+    if (rc == 0)
+        rc = store_stat(s, path, &st, e);
+    int64_t after_us = clock_now_us();
+    int removed = store_remove(s, path, rc ? NULL : e);
+    if (rc || removed)
+        return rc ? rc : removed;
+    if (ret_ahead_us)
+        *ret_ahead_us = st.mtime_us > after_us                ? st.mtime_us - after_us
+                        : st.mtime_us + US_PER_S <= before_us ? st.mtime_us - before_us
+                                                              : 0;
+    *ret_us = st.mtime_us;
+    return 0;
 }

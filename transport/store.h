@@ -152,6 +152,11 @@ int store_close_file(struct store_file *f, struct err *e);
 /* Closes the connection and frees the store. NULL is fine. Blocks at most 2 s. */
 void store_close(struct store *s);
 
+/* The worker's clock, in whole seconds over SFTP: the mtime of an empty file that is made in tmp/
+ * ("check-<hex>") and removed again. *ret_ahead_us: by how much it is ahead of this machine's
+ * clock (0 within the time that asking took); may be NULL. */
+int store_clock(struct store *s, int64_t *ret_us, int64_t *ret_ahead_us, struct err *e);
+
 /* Small whole files: read at most limit_bytes (ERR_LIMIT beyond), or create, write and publish by
  * way of tmp/<random> (ERR_EXISTS when the name is taken, also when two do it at once). */
 struct buf;
