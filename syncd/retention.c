@@ -46,20 +46,41 @@ static int64_t bucket_of(enum retention_rule rule, int64_t t_us)
     }
 }
 
+/* Notes the bucket of the next older period, and whether there are more than `allowed` then: the
+ * length of the longest row of periods that grow older, as `ends` has it (ends[n].end: of the rows
+ * of n + 1 periods, the one whose last is the newest, ends there; ascending in n they grow older).
+ * Periods with a wrong time stand in no long row, so they cost the others nothing. */
+static bool is_one_more(struct retention_item *ends, size_t *length, uint32_t allowed,
+                        int64_t bucket)
+{
+    size_t low = 0, high = *length;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (ends[middle].scratch > bucket)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == allowed)
+        return false;
+    ends[low].scratch = bucket;
+    *length = MAX(*length, low + 1);
+    return true;
+}
+
 static void judge_buckets(enum retention_rule rule, uint32_t allowed, unsigned group,
                           struct retention_item *items, size_t count)
 {
-    bool any = false;
+    size_t length = 0, kept = 0;
     int64_t newer = 0; /* the bucket of the next newer one */
-    for (size_t i = allowed ? count : 0; i > 0; i--) {
+    for (size_t i = count; i > 0; i--) {
         struct retention_item *item = &items[i - 1];
         int64_t bucket = bucket_of(rule, item->time_us);
-        if (!(item->groups & group) || (any && bucket == newer))
+        if (!(item->groups & group) || (kept && bucket == newer))
             continue;
-        bool went_back = any && bucket > newer;
-        if (!went_back && allowed-- == 0)
+        if (kept / 2 >= allowed || !is_one_more(items, &length, allowed, bucket))
             return;
-        any = true;
+        kept++;
         newer = bucket;
         item->rules |= 1u << rule;
     }

@@ -3,10 +3,11 @@
  * Snapshots count in their order, (epoch, sequence), never sorted by time; so a clock that jumped
  * moves none of them. keep_last keeps the newest N. keep_hourly and the like keep the newest one of
  * each of the newest N hours (days, ...; UTC, weeks from Monday) in which there is any: nothing
- * grows old because the leader was off. Where time goes backwards from one to the next, the clock
- * was wrong on one side, and what it cost is given back: that period does not count. keep_within
- * keeps everything from the first one on that is no older than the newest minus the duration; what
- * claims to be from the future neither counts as the newest nor begins that.
+ * grows old because the leader was off. N is the length of the longest row of periods each older
+ * than the one after it: those of a clock that jumped are kept as well, up to N of them, but take
+ * no other's place. keep_within keeps everything from the first one on that is no older than the
+ * newest minus the duration; what claims to be from the future neither counts as the newest nor
+ * begins that.
  *
  * Judging what was kept once more keeps all of it, and what was dropped once is not kept again when
  * newer ones come (with a clock that only goes forward). */
@@ -36,6 +37,7 @@ struct retention_item {
     int64_t time_us; /* when it was taken; any value */
     unsigned groups; /* bits of the caller's choice */
     unsigned rules;  /* of the answer: 1u << rule for each rule that keeps it; 0: dropped */
+    int64_t scratch; /* retention_judge's */
 };
 
 #define RETENTION_FUTURE_US (INT64_C(86400) * 1000000) /* later than now by more: not believed */
