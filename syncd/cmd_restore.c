@@ -11,6 +11,8 @@
 #include "syncd/choose.h"
 #include "syncd/command.h"
 #include "syncd/commands.h"
+#include "syncd/found.h"
+#include "syncd/from.h"
 #include "syncd/progress.h"
 #include "syncd/report.h"
 #include "syncd/session.h"
@@ -25,6 +27,7 @@ struct bringing {
     struct progress *progress;
     struct pool pool;
     struct snapshot snapshot;
+    struct found found; /* with --from */
     json_t *files;
     bool to_stdout;
 };
@@ -122,6 +125,10 @@ static int check_usage(const struct command_args *args, struct err *e)
     }
     if (args_flag(args, "json") && output && strcmp(args_value(args, "output"), "-") == 0)
         return err_set(e, ERR_USAGE, NULL, "--json and --output - both want standard output");
+    static const char *const logins[] = {"host-key", "password-file", "identity"};
+    for (size_t i = 0; i < ARRAY_LEN(logins); i++)
+        if (args_count(args, logins[i]) && !from_is_given(args))
+            return err_set(e, ERR_USAGE, logins[i], "--%s goes with --from URL", logins[i]);
     return choose_check(args_value(args, "snapshot"), args_value(args, "at"), e);
 }
 
@@ -181,16 +188,33 @@ static void say_summary(struct bringing *b, const struct restore_summary *sum)
         report_say(b->report, "%zu of them are older than the snapshot, see above\n", sum->older);
 }
 
-static int restore_chosen(struct bringing *b, struct err *e)
+/* By the config, or by what the repositories of --from hold. */
+static int open_session(struct bringing *b, const char **ret_source, struct err *e)
 {
-    const char *source;
-    struct restore_summary sum = {0};
-    int rc = choose_source(b->s, b->args->word_count ? b->args->words[0] : NULL, &source, e);
+    const char *named = b->args->word_count ? b->args->words[0] : NULL;
+    int rc;
+    if (from_is_given(b->args)) {
+        rc = from_open(b->args, b->report, &b->s, e);
+        if (rc == 0)
+            rc = found_read(b->s, &b->found, e);
+        return rc ? rc : from_choose_source(&b->found, named, ret_source, e);
+    }
+    rc = session_open(b->args, b->report, true, &b->s, e);
+    if (rc == 0)
+        rc = choose_source(b->s, named, ret_source, e);
     if (rc == 0)
         rc = session_connect(b->s, e);
     for (size_t i = 0; rc == 0 && i < b->s->worker_count; i++)
         if (b->s->workers[i].err.code)
             report_warning(b->report, &b->s->workers[i].err);
+    return rc;
+}
+
+static int restore_chosen(struct bringing *b, struct err *e)
+{
+    const char *source;
+    struct restore_summary sum = {0};
+    int rc = open_session(b, &source, e);
     if (rc == 0)
         rc = session_list(b->s, source, e);
     if (rc)
@@ -217,14 +241,13 @@ int cmd_restore(const struct command_args *args, struct report *report)
     b.to_stdout = output && strcmp(output, "-") == 0;
     int rc = check_usage(args, &e);
     if (rc == 0)
-        rc = session_open(args, report, true, &b.s, &e);
-    if (rc == 0)
         rc = restore_chosen(&b, &e);
     report_set(report, "target", report_json_text(target ? target : output));
     report_set(report, "files", b.files);
     report_set(report, "old_kept_at", json_null());
     pool_close(&b.pool);
     snapshot_free(&b.snapshot);
+    found_free(&b.found);
     session_close(b.s);
     return rc < 0 ? report_error(report, &e) : rc;
 }

@@ -72,6 +72,10 @@ static const struct command_option restore_options[] = {
     {"keep-special", 0, OPTION_FLAG, NULL, "Give files their setuid and setgid bits back."},
     {"salvage", 0, OPTION_FLAG, NULL,
      "Accept that blocks are missing, and list what is lost (with --target or --output)."},
+    OPTION_FROM,
+    OPTION_HOST_KEY,
+    OPTION_PASSWORD_FILE,
+    OPTION_IDENTITY,
     END_OF_OPTIONS,
 };
 
@@ -163,8 +167,11 @@ const struct command command_table[] = {
         .details =
             "Brings back the latest snapshot, or the one of --snapshot or --at, to where --target "
             "or --output says. Everything is checked before it gets its name, and nothing that "
-            "is there already is touched.",
+            "is there already is touched.\n\n"
+            "With --from URL it needs no config: it shows the worker's host key and asks, and logs "
+            "in with --identity, a key of the agent, or the password.",
         .examples = "  syncd restore piri --target /tmp/look\n"
+                    "  syncd restore piri --from sftp://pi@worker1.local --target /tmp/look\n"
                     "  syncd restore lab --at \"2 days ago\" --output lab.sqlite\n",
     },
     {

@@ -131,7 +131,7 @@ static int open_catalog(struct session *s, struct err *e)
     return rc;
 }
 
-int session_new(struct conf *conf, bool with_catalog, struct session **ret, struct err *e)
+int session_new_bare(struct conf *conf, struct session **ret, struct err *e)
 {
     struct session *s = mem_alloc(1, sizeof *s);
     if (!s) {
@@ -142,14 +142,26 @@ int session_new(struct conf *conf, bool with_catalog, struct session **ret, stru
     for (size_t i = 0; i < CONF_MAX_WORKERS; i++)
         s->workers[i].cancel_event = s->workers[i].cancel_fd = -1;
     int rc = digest_init(e);
+    for (size_t i = 0; rc == 0 && i < s->conf->worker_count; i++)
+        s->workers[s->worker_count++].conf = &s->conf->workers[i];
+    if (rc) {
+        session_close(s);
+        return rc;
+    }
+    *ret = s;
+    return 0;
+}
+
+int session_new(struct conf *conf, bool with_catalog, struct session **ret, struct err *e)
+{
+    struct session *s = NULL;
+    int rc = session_new_bare(conf, &s, e);
     if (rc == 0)
         rc = state_dir_check(s->conf->state_dir, e);
     if (rc == 0)
         rc = load_identity(s, e);
     if (rc == 0 && with_catalog)
         rc = open_catalog(s, e);
-    for (size_t i = 0; rc == 0 && i < s->conf->worker_count; i++)
-        s->workers[s->worker_count++].conf = &s->conf->workers[i];
     if (rc) {
         session_close(s);
         return rc;

@@ -57,9 +57,17 @@ int session_read_config(const struct command_args *args, struct report *report, 
 void session_config_errors(struct report *report, const struct conf_errors *more, struct err *e);
 int session_new(struct conf *conf, bool with_catalog, struct session **ret, struct err *e);
 
-/* Connects to all workers at once and reads repository and epoch of each. A worker that cannot take
- * part has its err set; the answer is an error only when none can. Waits at most 30 s. */
+/* A session on workers alone, without state_dir and catalog; `conf` becomes the session's own, also
+ * when this fails. The caller opens the workers' stores before session_connect. */
+int session_new_bare(struct conf *conf, struct session **ret, struct err *e);
+
+/* Connects to all workers, but those that have a store or an error already, at once, and reads
+ * repository and epoch of each. A worker that cannot take part has its err set; the answer is an
+ * error only when none can. Waits at most 30 s. */
 int session_connect(struct session *s, struct err *e);
+
+/* Makes w->cancel_fd, for a store that the caller opens. */
+int session_make_cancel_fd(struct session_worker *w, struct err *e);
 
 /* Connects one worker, without looking at its repository. */
 int session_connect_worker(struct session *s, struct session_worker *w, struct err *e);

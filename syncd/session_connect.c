@@ -36,7 +36,7 @@ void session_close(struct session *s)
 /* ---- connecting ---- */
 
 /* An epoll descriptor is readable when one of its members is: a signal, or this worker alone. */
-static int make_cancel_fd(struct session_worker *w, struct err *e)
+int session_make_cancel_fd(struct session_worker *w, struct err *e)
 {
     struct epoll_event on = {.events = EPOLLIN};
     int signal_fd = *signals_cancel_fd();
@@ -94,7 +94,7 @@ static int open_store(struct session *s, struct session_worker *w, struct err *e
 
 int session_connect_worker(struct session *s, struct session_worker *w, struct err *e)
 {
-    int rc = make_cancel_fd(w, e);
+    int rc = session_make_cancel_fd(w, e);
     return rc ? rc : open_store(s, w, e);
 }
 
@@ -154,7 +154,9 @@ static void *connect_main(void *arg)
 {
     struct connecting *c = arg;
     struct session_worker *w = c->w;
-    int rc = session_connect_worker(c->s, w, &w->err);
+    if (w->err.code) /* tried already */
+        return NULL;
+    int rc = w->store ? 0 : session_connect_worker(c->s, w, &w->err);
     if (rc == 0)
         rc = repository_read(w->store, &w->repository, &w->err);
     w->has_repository = rc == 0;
