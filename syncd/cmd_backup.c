@@ -10,6 +10,7 @@
 #include "syncd/catalog.h"
 #include "syncd/command.h"
 #include "syncd/commands.h"
+#include "syncd/hooks.h"
 #include "syncd/lock.h"
 #include "syncd/manners.h"
 #include "syncd/progress.h"
@@ -210,6 +211,29 @@ static void catch_up(struct job *j)
     upkeep_sync_free(&sync);
 }
 
+/* `before`, or `after` whatever became of the run. */
+static int run_hook(struct job *j, const char *name, char *const *argv, struct err *e)
+{
+    struct hook_facts f = {.source = j->source->name,
+                           .state = run_state_name(j->run.state),
+                           .error = j->err.message,
+                           .as_of_us = j->result.as_of_us};
+    return hooks_run(name, argv, &f, j->source->hook_timeout_s, e);
+}
+
+static int run_before(struct job *j)
+{
+    int rc = run_hook(j, "before", j->source->before, &j->err);
+    return rc ? err_prefix(&j->err, "the backup was cancelled") : 0;
+}
+
+static void run_after(struct job *j)
+{
+    struct err e = ERR_INIT;
+    if (run_hook(j, "after", j->source->after, &e))
+        report_warning(j->report, &e);
+}
+
 /* The part of the run that holds the source's lock. */
 static int run_locked(struct job *j)
 {
@@ -221,6 +245,8 @@ static int run_locked(struct job *j)
     if (rc == 0)
         rc =
             catalog_run_begin(s->catalog, j->source->name, clock_now_us(), &j->run.number, &j->err);
+    if (rc == 0)
+        rc = run_before(j);
     if (rc == 0)
         rc = session_list(s, j->source->name, &j->err);
     if (rc == 0)
@@ -357,6 +383,7 @@ static void run_job(struct job *j)
         progress_start(!report_is_quiet(j->report), title, 0, j->s->worker_count, names);
     j->rc = run_locked(j);
     note_run(j);
+    run_after(j);
     progress_stop(j->u.progress, NULL);
     upkeep_free(&j->u);
     lock_release(j->u.lock);

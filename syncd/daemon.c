@@ -29,7 +29,7 @@
 #define LOCK_NAME "daemon" /* not X.lock: that is source X's */
 #define LOOK_AT_LEAST_EVERY_US (60 * US_PER_S)
 #define SOONEST_US (50 * US_PER_MS)
-#define STOP_WITHIN_US (9 * US_PER_S) /* the jobs get 7 s before they are killed */
+#define STOP_WITHIN_US (7 * US_PER_S) /* the jobs get 6 s before they are killed */
 
 struct moment daemon_now(void)
 {
@@ -92,6 +92,7 @@ void daemon_turn(struct daemon *d)
     if (daemon_watch_jobs(d) && d->watchdog_us)
         sd_notify(0, "WATCHDOG=1");
     tell_status(d);
+    daemon_tell_states(d);
     struct moment now = daemon_now();
     int64_t latest_us = LOOK_AT_LEAST_EVERY_US;
     if (d->watchdog_us)
@@ -201,6 +202,7 @@ static int replace_config(struct daemon *d, struct err *e)
         io_close(fd);
         return rc;
     }
+    daemon_change_mqtt(d, old);
     conf_free(old);
     io_close(d->config_fd);
     d->config_fd = fd;
@@ -317,7 +319,9 @@ static int prepare(struct daemon *d, struct report *report, struct err *e)
         return err_nomem(e);
     put_right(d);
     rc = make_loop(d, e);
-    return rc ? rc : daemon_plan_jobs(d, e);
+    if (rc == 0)
+        rc = daemon_plan_jobs(d, e);
+    return rc ? rc : daemon_start_mqtt(d, e);
 }
 
 int daemon_run(const char *config_path, struct report *report, struct err *e)
@@ -335,7 +339,9 @@ int daemon_run(const char *config_path, struct report *report, struct err *e)
         rc = sd_event_loop(d.event);
         rc = rc < 0 ? err_sys(e, -rc, NULL, "the event loop failed") : 0;
     }
+    daemon_stop_mqtt(&d);
     daemon_abandon_jobs(&d);
+    daemon_free_states(&d);
     timetable_free(&d.timetable);
     json_decref(d.times);
     sd_event_source_disable_unref(d.wake);

@@ -9,8 +9,10 @@
 
 struct err;
 struct job;
+struct mqtt;
 
-#define DAEMON_JOBS_MAX 8 /* more than the timetable lets run at once */
+#define DAEMON_HOOKS_MAX 8 /* on_change that run at once */
+#define DAEMON_JOBS_MAX 8  /* more than the timetable lets run at once */
 
 /* A job that runs; the config may have changed since. */
 struct daemon_job {
@@ -27,6 +29,18 @@ struct daemon_note {
     char *text; /* NULL: all was well */
 };
 
+struct daemon_hook {
+    char source[CONF_NAME_MAX + 1];
+    struct job *job; /* NULL: this place is free */
+};
+
+/* What was last told of a source. */
+struct daemon_state {
+    char source[CONF_NAME_MAX + 1];
+    char word[16]; /* "fresh"; "": not known yet */
+    int64_t told_elapsed_us;
+};
+
 struct daemon {
     sd_event *event;
     sd_event_source *wake;
@@ -39,6 +53,10 @@ struct daemon {
     struct daemon_job jobs[DAEMON_JOBS_MAX];
     struct daemon_note *notes;
     size_t note_count, note_cap;
+    struct daemon_hook hooks[DAEMON_HOOKS_MAX];
+    struct daemon_state *states;
+    size_t state_count, state_cap;
+    struct mqtt *mqtt, *pioreactor; /* NULL: not wanted */
     bool stopping;
     uint64_t watchdog_us; /* 0: nobody watches */
     char status[256];     /* last told to systemd */
@@ -64,5 +82,15 @@ void daemon_abandon_jobs(struct daemon *d); /* at once, and frees the notes */
 
 /* Stops jobs that hang; false while one does not even end then. */
 bool daemon_watch_jobs(struct daemon *d);
+
+/* daemon_state.c */
+
+int daemon_start_mqtt(struct daemon *d, struct err *e); /* what the config wants; does not wait */
+void daemon_stop_mqtt(struct daemon *d);
+void daemon_change_mqtt(struct daemon *d, const struct conf *old); /* d->conf is new */
+
+/* Publishes the state of each source when it has changed, or every 5 minutes; runs on_change. */
+void daemon_tell_states(struct daemon *d);
+void daemon_free_states(struct daemon *d);
 
 #endif

@@ -18,7 +18,7 @@
 #include "syncd/manners.h"
 #include "syncd/signals.h"
 
-#define KILL_AFTER_US (7 * US_PER_S)
+#define KILL_AFTER_US (6 * US_PER_S)
 
 extern char **environ;
 

@@ -43,7 +43,7 @@ struct job_params {
  * ERR_IO. Never waits for the child. */
 int job_start(sd_event *event, const struct job_params *p, struct job **ret, struct err *e);
 
-/* SIGTERM to its group, SIGKILL when it still runs 7 s later. May be called again. */
+/* SIGTERM to its group, SIGKILL when it still runs 6 s later. May be called again. */
 void job_stop(struct job *j);
 
 /* Frees what is left of a job that need not be waited for any more (SIGKILL first); done() is not

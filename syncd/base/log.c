@@ -11,6 +11,8 @@
 
 static enum log_level threshold = LOG_LEVEL_NOTICE;
 static void (*before_line)(void);
+static void (*sink_line)(void *arg, enum log_level level, const char *line);
+static void *sink_arg;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 void log_set_level(enum log_level level)
@@ -21,6 +23,14 @@ void log_set_level(enum log_level level)
 void log_set_before(void (*before)(void))
 {
     before_line = before;
+}
+
+void log_set_sink(void (*sink)(void *arg, enum log_level level, const char *line), void *arg)
+{
+    log_lock();
+    sink_line = sink;
+    sink_arg = arg;
+    log_unlock();
 }
 
 void log_lock(void)
@@ -43,6 +53,8 @@ static void print_line(enum log_level level, const char *text)
     else
         fprintf(stderr, "syncd: %s\n", text);
     fflush(stderr);
+    if (sink_line)
+        sink_line(sink_arg, level, text);
     log_unlock();
 }
 

@@ -24,6 +24,9 @@ void log_err(enum log_level level, const struct err *e);
  * clear itself; may be NULL. To be set with the lock held. */
 void log_set_before(void (*before)(void));
 
+/* Gets every line that is printed, with the lock below held: it must not log. NULL: nobody. */
+void log_set_sink(void (*sink)(void *arg, enum log_level level, const char *line), void *arg);
+
 /* While it is held no line is printed: who draws on the terminal holds it. Not recursive: no
  * logging meanwhile. */
 void log_lock(void);

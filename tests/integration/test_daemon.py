@@ -36,6 +36,8 @@ class DaemonCase(Case):
         try:
             return db.execute("SELECT state, started_at, ended_at FROM runs WHERE source = ? "
                               "ORDER BY number", (source,)).fetchall()
+        except sqlite3.OperationalError:
+            return []  # it is just being made
         finally:
             db.close()
 

@@ -1,0 +1,291 @@
+/* What the daemon tells the world of its sources: the states, over MQTT and to on_change. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "syncd/base/clock.h"
+#include "syncd/base/err.h"
+#include "syncd/base/io.h"
+#include "syncd/base/log.h"
+#include "syncd/base/mem.h"
+#include "syncd/catalog.h"
+#include "syncd/daemon_internal.h"
+#include "syncd/hooks.h"
+#include "syncd/jobs.h"
+#include "syncd/mqtt.h"
+#include "syncd/mqtt_topics.h"
+#include "syncd/report.h"
+#include "syncd/source_state.h"
+
+#define ANEW_EVERY_US (300 * US_PER_S)
+#define PIOREACTOR "pioreactor"
+
+/* ---- on_change ---- */
+
+static void on_hook_done(void *arg, const struct job_result *r)
+{
+    struct daemon_hook *h = arg;
+    if (r->timed_out)
+        log_msg(LOG_LEVEL_WARNING, "on_change of %s did not end in time", h->source);
+    else if (r->exit_code)
+        log_msg(LOG_LEVEL_WARNING, "on_change of %s failed (%d)", h->source, r->exit_code);
+    h->job = NULL;
+}
+
+static void run_on_change(struct daemon *d, const struct conf_source *s, const json_t *state)
+{
+    struct daemon_hook *h = NULL;
+    struct err e = ERR_INIT;
+    if (!s->on_change || !s->on_change[0])
+        return;
+    for (size_t i = 0; i < DAEMON_HOOKS_MAX && !h; i++)
+        if (!d->hooks[i].job)
+            h = &d->hooks[i];
+    const char *as_of = json_string_value(json_object_get(state, "as_of"));
+    struct hook_facts f = {.source = s->name,
+                           .state = json_string_value(json_object_get(state, "state")),
+                           .error = json_string_value(json_object_get(state, "error"))};
+    if (as_of && !clock_parse_user(as_of, 0, &f.as_of_us))
+        f.as_of_us = 0;
+    char **environment = hooks_environment(&f);
+    int rc = h && environment ? 0 : err_nomem(&e);
+    if (rc == 0) {
+        snprintf(h->source, sizeof h->source, "%s", s->name);
+        struct job_params p = {.program = s->on_change[0],
+                               .argv = (const char *const *)(uintptr_t)s->on_change,
+                               .environment = (const char *const *)(uintptr_t)environment,
+                               .config_fd = -1,
+                               .timeout_us = s->hook_timeout_s * US_PER_S,
+                               .done = on_hook_done,
+                               .arg = h};
+        rc = job_start(d->event, &p, &h->job, &e);
+    }
+    hooks_environment_free(environment);
+    if (rc) {
+        err_prefix(&e, "on_change of %s", s->name);
+        log_err(LOG_LEVEL_WARNING, &e);
+    }
+}
+
+/* ---- MQTT ---- */
+
+static bool is_pioreactor(const struct conf_source *s)
+{
+    return s->preset && strcmp(s->preset, PIOREACTOR) == 0;
+}
+
+/* Publishes a payload under a topic; both are freed. Without memory the next look tries again. */
+static void publish(struct mqtt *m, char *topic, char *payload, bool anew)
+{
+    OWN_MEM char *owned_topic = topic;
+    OWN_MEM char *owned_payload = payload;
+    if (!m || !topic || !payload)
+        return;
+    if (anew)
+        mqtt_publish_anew(m, topic, payload, NULL);
+    else
+        mqtt_publish(m, topic, payload, NULL);
+}
+
+static void publish_pioreactor(struct daemon *d, const struct conf_source *s, const json_t *state,
+                               bool anew)
+{
+    static const char *const settings[] = {"state", "as_of", "fresh_until", "last_result", "error"};
+    for (size_t i = 0; d->pioreactor && i < ARRAY_LEN(settings); i++) {
+        char name[CONF_NAME_MAX + 16];
+        const char *value = json_string_value(json_object_get(state, settings[i]));
+        snprintf(name, sizeof name, "%s_%s", s->name, settings[i]);
+        publish(d->pioreactor, pioreactor_topic(d->conf, name), strdup(value ? value : "none"),
+                anew);
+    }
+}
+
+static void publish_state(struct daemon *d, const struct conf_source *s, const json_t *state,
+                          bool anew)
+{
+    publish(d->mqtt, mqtt_topic_state(d->conf, s->name), json_dumps(state, JSON_COMPACT), anew);
+    if (is_pioreactor(s))
+        publish_pioreactor(d, s, state, anew);
+}
+
+/* Only what the main thread says: the config is its own, and what a connection says of itself is
+ * of no use on it. */
+static void on_log_line(void *arg, enum log_level level, const char *line)
+{
+    struct daemon *d = arg;
+    if (level > LOG_LEVEL_NOTICE || gettid() != getpid())
+        return;
+    OWN_MEM char *topic = pioreactor_topic_log(d->conf, (int)level);
+    json_t *o = pioreactor_log(line, (int)level, clock_now_us());
+    OWN_MEM char *payload = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    json_decref(o);
+    if (topic && payload)
+        mqtt_tell(d->pioreactor, topic, payload);
+}
+
+static int start_one(const struct conf *c, const char *kind, char *alive_topic, const char *alive,
+                     const char *goodbye, const char *will, const char *birth_topic,
+                     struct mqtt **ret, struct err *e)
+{
+    OWN_MEM char *owned_topic = alive_topic;
+    char client_id[CONF_NAME_MAX + 64];
+    uint32_t random;
+    io_random(&random, sizeof random);
+    snprintf(client_id, sizeof client_id, "%s-%s-%08" PRIx32, kind, c->name, random);
+    struct mqtt_options o = {.host = c->mqtt.host,
+                             .port = c->mqtt.port,
+                             .username = c->mqtt.username,
+                             .password_file = c->mqtt.password_file,
+                             .ca_file = c->mqtt.ca_file,
+                             .cert_file = c->mqtt.cert_file,
+                             .key_file = c->mqtt.key_file,
+                             .client_id = client_id,
+                             .alive_topic = alive_topic,
+                             .alive = alive,
+                             .will = will,
+                             .goodbye = goodbye,
+                             .birth_topic = birth_topic};
+    return alive_topic ? mqtt_start(&o, ret, e) : err_nomem(e);
+}
+
+static void announce(struct daemon *d)
+{
+    if (!d->conf->mqtt.homeassistant)
+        return;
+    json_t *o = mqtt_discovery(d->conf);
+    publish(d->mqtt, mqtt_topic_discovery(d->conf), o ? json_dumps(o, JSON_COMPACT) : NULL, false);
+    json_decref(o);
+}
+
+int daemon_start_mqtt(struct daemon *d, struct err *e)
+{
+    const struct conf *c = d->conf;
+    bool pioreactor = false;
+    if (!c->mqtt.given)
+        return 0;
+    OWN_MEM char *birth = c->mqtt.homeassistant ? mqtt_topic_birth(c) : NULL;
+    int rc = start_one(c, "syncd", mqtt_topic_availability(c), MQTT_ONLINE, MQTT_OFFLINE,
+                       MQTT_OFFLINE, birth, &d->mqtt, e);
+    if (rc)
+        return rc;
+    announce(d);
+    for (size_t i = 0; i < c->source_count; i++)
+        pioreactor |= is_pioreactor(&c->sources[i]);
+    if (!pioreactor)
+        return 0;
+    /* A connection has one will, and this dialect wants its own. */
+    rc = start_one(c, "syncd-pio", pioreactor_topic(c, "$state"), PIOREACTOR_READY,
+                   PIOREACTOR_DISCONNECTED, PIOREACTOR_LOST, NULL, &d->pioreactor, e);
+    if (rc == 0)
+        log_set_sink(on_log_line, d);
+    return rc;
+}
+
+void daemon_stop_mqtt(struct daemon *d)
+{
+    log_set_sink(NULL, NULL);
+    mqtt_stop(TAKE_PTR(d->pioreactor));
+    mqtt_stop(TAKE_PTR(d->mqtt));
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* Whether the connections may stay as they are under a new config. */
+static bool same_mqtt(const struct conf *a, const struct conf *b)
+{
+    const struct conf_mqtt *x = &a->mqtt, *y = &b->mqtt;
+    bool same = x->given == y->given && x->port == y->port &&
+                x->homeassistant == y->homeassistant && same_text(a->name, b->name) &&
+                same_text(x->host, y->host) && same_text(x->username, y->username) &&
+                same_text(x->password_file, y->password_file) &&
+                same_text(x->ca_file, y->ca_file) && same_text(x->cert_file, y->cert_file) &&
+                same_text(x->key_file, y->key_file) && same_text(x->topic, y->topic) &&
+                same_text(x->discovery_prefix, y->discovery_prefix);
+    bool was = false, is = false;
+    for (size_t i = 0; i < a->source_count; i++)
+        was |= is_pioreactor(&a->sources[i]);
+    for (size_t i = 0; i < b->source_count; i++)
+        is |= is_pioreactor(&b->sources[i]);
+    return same && was == is;
+}
+
+void daemon_change_mqtt(struct daemon *d, const struct conf *old)
+{
+    struct err e = ERR_INIT;
+    /* A source that is gone leaves no retained state behind. */
+    for (size_t i = 0; d->mqtt && i < old->source_count; i++)
+        if (!conf_find_source(d->conf, old->sources[i].name))
+            publish(d->mqtt, mqtt_topic_state(old, old->sources[i].name), strdup(""), false);
+    if (same_mqtt(old, d->conf)) {
+        if (d->mqtt)
+            announce(d);
+        return;
+    }
+    daemon_stop_mqtt(d);
+    if (daemon_start_mqtt(d, &e))
+        log_err(LOG_LEVEL_WARNING, &e);
+}
+
+/* ---- the states ---- */
+
+static struct daemon_state *state_of(struct daemon *d, const char *source)
+{
+    for (size_t i = 0; i < d->state_count; i++)
+        if (strcmp(d->states[i].source, source) == 0)
+            return &d->states[i];
+    if (mem_grow(&d->states, &d->state_cap, d->state_count + 1, sizeof *d->states))
+        return NULL;
+    struct daemon_state *s = &d->states[d->state_count++];
+    *s = (struct daemon_state){0};
+    snprintf(s->source, sizeof s->source, "%s", source);
+    return s;
+}
+
+static void look_at(struct daemon *d, const struct conf_source *s, struct catalog *c,
+                    const struct moment *now)
+{
+    struct err e = ERR_INIT;
+    struct source_now facts = {.now_us = now->wall_us,
+                               .running = daemon_has_job(d, JOB_BACKUP, s->name),
+                               .next_run_us =
+                                   timetable_next_wall(&d->timetable, JOB_BACKUP, s->name, now)};
+    struct daemon_state *known = state_of(d, s->name);
+    json_t *state = NULL;
+    if (!known || source_state(d->conf, s, c, &facts, &state, &e))
+        return; /* what was said last stays, and runs out by its fresh_until */
+    const char *word = json_string_value(json_object_get(state, "state"));
+    bool anew = now->elapsed_us - known->told_elapsed_us >= ANEW_EVERY_US;
+    if (anew)
+        known->told_elapsed_us = now->elapsed_us;
+    publish_state(d, s, state, anew);
+    if (known->word[0] && strcmp(known->word, word) != 0)
+        run_on_change(d, s, state);
+    snprintf(known->word, sizeof known->word, "%s", word);
+    json_decref(state);
+}
+
+void daemon_tell_states(struct daemon *d)
+{
+    struct catalog *c = NULL;
+    struct err e = ERR_INIT;
+    struct moment now = daemon_now();
+    int rc = catalog_open_readonly(d->conf->state_dir, &c, &e);
+    if (rc && rc != ERR_NOT_FOUND)
+        return; /* not known just now: nothing is said */
+    for (size_t i = 0; i < d->conf->source_count; i++)
+        look_at(d, &d->conf->sources[i], c, &now);
+    catalog_close(c);
+}
+
+void daemon_free_states(struct daemon *d)
+{
+    for (size_t i = 0; i < DAEMON_HOOKS_MAX; i++)
+        if (d->hooks[i].job)
+            job_abandon(TAKE_PTR(d->hooks[i].job));
+    free(d->states);
+}
