@@ -31,6 +31,28 @@ static int open_immutable(const char *path, sqlite3 **ret, struct err *e)
     return 0;
 }
 
+/* A check that cannot be run says nothing of the database: the application's own collations and
+ * functions are not here. */
+static int cannot_check(sqlite3 *db, int step, const char *name, struct err *e)
+{
+    switch (step & 0xff) {
+    case SQLITE_INTERRUPT:
+        return err_set(e, ERR_CANCELLED, name, "stopped");
+    case SQLITE_NOMEM:
+        return err_nomem(e);
+    case SQLITE_ERROR:
+        return err_set(e, ERR_UNSUPPORTED, name, "SQLite cannot check %s here: %s", name,
+                       sqlite3_errmsg(db));
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return err_set(e, ERR_DAMAGED, name, "%s fails SQLite's check: %s", name,
+                       sqlite3_errmsg(db));
+    default:
+        return err_set(e, ERR_IO, name, "SQLite's check of %s failed: %s", name,
+                       sqlite3_errmsg(db));
+    }
+}
+
 /* Runs a check; its first row must be `expected`, or there must be none when that is NULL. */
 static int run_check(sqlite3 *db, const char *sql, const char *expected, const char *name,
                      struct err *e)
@@ -41,10 +63,8 @@ static int run_check(sqlite3 *db, const char *sql, const char *expected, const c
     if (step == SQLITE_OK)
         step = sqlite3_step(stmt);
     const char *text = step == SQLITE_ROW ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
-    if (step == SQLITE_INTERRUPT)
-        rc = err_set(e, ERR_CANCELLED, name, "stopped");
-    else if (step != SQLITE_ROW && step != SQLITE_DONE)
-        rc = err_set(e, ERR_DAMAGED, name, "%s fails SQLite's check: %s", name, sqlite3_errmsg(db));
+    if (step != SQLITE_ROW && step != SQLITE_DONE)
+        rc = cannot_check(db, step, name, e);
     else if (expected ? !text || strcmp(text, expected) != 0 : step == SQLITE_ROW)
         rc = err_set(e, ERR_DAMAGED, name, "%s fails SQLite's check: %s", name,
                      expected && text ? text : "a foreign key leads nowhere");

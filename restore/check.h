@@ -9,8 +9,10 @@ struct err;
 
 /* SQLite's quick_check, or with `thorough` integrity_check and foreign_key_check, over a file that
  * nobody else has open and that has no -wal (opened with immutable=1, so no sidecar is made).
- * `name` is what messages call it. ERR_DAMAGED with SQLite's first complaint. Blocks for as long as
- * the check takes; *cancel (may be NULL) ends it with ERR_CANCELLED. */
+ * `name` is what messages call it. ERR_DAMAGED with SQLite's first complaint; ERR_UNSUPPORTED when
+ * it cannot be checked here (it needs the application's own collation or function), which says
+ * nothing against it. Blocks for as long as the check takes; *cancel (may be NULL) ends it with
+ * ERR_CANCELLED. */
 int check_sqlite(const char *path, const char *name, bool thorough, const atomic_bool *cancel,
                  struct err *e);
 

@@ -166,14 +166,31 @@ static int fetch_into(struct restoring *r, const struct entry *n, int fd, struct
     return image_fetch(&f, ret, e);
 }
 
+/* By its image sum it is what was taken, so what SQLite has against it was so in the source. */
 static int check_image(struct restoring *r, const struct entry *n, const char *path,
-                       const struct image_fetched *fetched, struct err *e)
+                       struct image_fetched *fetched, struct err *e)
 {
     if (r->p->skip_check || fetched->missing_pages || n->image.kind != IMAGE_SQLITE)
         return 0;
     if (r->p->checking)
         r->p->checking(r->p->arg, n->path);
-    return check_sqlite(path, n->path, false, r->p->cancel, e);
+    int rc = check_sqlite(path, n->path, false, r->p->cancel, e);
+    if (rc == ERR_UNSUPPORTED || (rc == ERR_DAMAGED && r->p->salvage)) {
+        snprintf(fetched->note, sizeof fetched->note, "%s", e->message);
+        fetched->check_failed = rc == ERR_DAMAGED;
+        *e = ERR_INIT;
+        return 0;
+    }
+    if (rc == ERR_DAMAGED)
+        err_hint(e, "It is byte for byte what was backed up, so the database had this fault then. "
+                    "--salvage brings it back as it was; --snapshot ID chooses an older one.");
+    return rc;
+}
+
+static enum restore_result result_of(const struct image_fetched *fetched)
+{
+    bool whole = !fetched->missing_pages && !fetched->check_failed;
+    return whole ? RESTORE_RESTORED : RESTORE_SALVAGED;
 }
 
 static int write_image(struct restoring *r, const struct entry *n, const struct place *at,
@@ -192,7 +209,7 @@ static int write_image(struct restoring *r, const struct entry *n, const struct 
         placing_abort(&g, at);
         return rc;
     }
-    f->result = fetched->missing_pages ? RESTORE_SALVAGED : RESTORE_RESTORED;
+    f->result = result_of(fetched);
     return placing_finish(&g, at, n, r->p->keep_special, &f->owner_differs, e);
 }
 
@@ -273,7 +290,7 @@ static int stream_entry(void *arg, struct entry *n, struct err *e)
     if (rc == 0)
         rc = stream_image(r, n, &at, &fetched, e);
     if (rc == 0) {
-        f.result = fetched.missing_pages ? RESTORE_SALVAGED : RESTORE_RESTORED;
+        f.result = result_of(&fetched);
         f.fetched = &fetched;
         tell(r, n, NULL, &f);
     }

@@ -13,7 +13,7 @@ enum restore_result {
     RESTORE_WOULD,    /* a dry run: would be written */
     RESTORE_RESTORED, /* written, checked and in place */
     RESTORE_EQUAL,    /* was there already, the same */
-    RESTORE_SALVAGED, /* in place, with pages missing */
+    RESTORE_SALVAGED, /* in place, with pages missing or SQLite's check failed */
     RESTORE_DIFFERS,  /* something else is there: nothing was written at all */
 };
 

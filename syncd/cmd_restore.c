@@ -46,7 +46,7 @@ static json_t *json_missing(const struct restored_file *f)
 
 static void say_file(struct bringing *b, const struct restored_file *f)
 {
-    char size[SHOW_SIZE], age[SHOW_SIZE], time[CLOCK_TEXT_SIZE], name[1024], reason[256];
+    char size[SHOW_SIZE], age[SHOW_SIZE], time[CLOCK_TEXT_SIZE], name[1024], reason[512];
     show_size(f->bytes, size);
     show_age((int64_t)f->as_of_us, clock_now_us(), age);
     clock_local((int64_t)f->as_of_us, time);
@@ -58,6 +58,9 @@ static void say_file(struct bringing *b, const struct restored_file *f)
     if (f->owner_differs)
         report_print(b->report, "              its owner could not be set; restore as root for "
                                 "that\n");
+    if (f->fetched && f->fetched->note[0])
+        report_print(b->report, "              %s\n",
+                     show_safe_into(f->fetched->note, reason, sizeof reason));
     if (f->result == RESTORE_SALVAGED)
         report_print(b->report,
                      "              %" PRIu64 " pages are lost; try sqlite3's .recover\n",
@@ -74,6 +77,8 @@ static void on_file(void *arg, const struct restored_file *f)
     report_json_set(o, "result", report_json_text(result_names[f->result]));
     report_json_set(o, "as_of", report_json_time((int64_t)f->as_of_us));
     report_json_set(o, "older_because", report_json_text(f->carried));
+    report_json_set(o, "check_note",
+                    report_json_text(f->fetched && f->fetched->note[0] ? f->fetched->note : NULL));
     report_json_set(o, "lost_pages",
                     f->fetched ? report_json_size(f->fetched->missing_pages) : json_null());
     report_json_set(o, "lost", json_missing(f));
