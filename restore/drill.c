@@ -96,6 +96,11 @@ static int check_copy(struct drill *d, const struct entry *n, const struct scrat
         d->p->step(d->p->arg, "SQLite checks", n->path);
     int rc = check_sqlite(s->path, n->path, true, d->p->cancel, e);
     d->result->check_us += clock_mono_us() - begun_us;
+    if (rc == ERR_UNSUPPORTED) { /* needs the application's own: nothing against it */
+        d->result->not_copied++;
+        *e = ERR_INIT;
+        return 0;
+    }
     d->result->checked++;
     return rc;
 }

@@ -26,10 +26,11 @@ struct drill_result {
     uint64_t entries, bad; /* looked at; of these, that would not come back */
     uint64_t bytes;        /* of content, as a user counts it */
     uint64_t images, files;
-    uint64_t checked;    /* databases that SQLite has checked on a scratch copy */
-    uint64_t not_copied; /* ... that had no room in scratch_dir, or there is none */
-    int64_t read_us;     /* what reading, checking and decompressing took */
-    int64_t check_us;    /* what SQLite's own checks took */
+    uint64_t checked; /* databases that SQLite has checked on a scratch copy */
+    uint64_t
+        not_copied;   /* ... that had no room in scratch_dir, or there is none, or SQLite cannot */
+    int64_t read_us;  /* what reading, checking and decompressing took */
+    int64_t check_us; /* what SQLite's own checks took */
 };
 
 /* 0 when it went to its end: proven is what has `bad` 0. Else the store's error, ERR_CANCELLED,

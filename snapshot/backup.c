@@ -58,6 +58,16 @@ static bool source_is_unchanged(const struct run *run)
     return config_is_unchanged(run) && plan->entry_count == paths + 1;
 }
 
+/* Whether the worker has all of these, as far as is known whole. */
+static bool worker_holds(const struct run *run, size_t i, const struct part_ref *refs, size_t count)
+{
+    const struct backup_params *p = run->p;
+    bool holds = listing_holds_all(p->workers[i].listing, refs, count);
+    for (size_t k = 0; holds && p->is_damaged && k < count; k++)
+        holds = !p->is_damaged(p->arg, p->workers[i].store, &refs[k]);
+    return holds;
+}
+
 /* What the workers' listings show is marked, so that the record outlives the leader. */
 static void mark_unchanged(struct run *run)
 {
@@ -68,7 +78,7 @@ static void mark_unchanged(struct run *run)
         const struct listed_part *part = listing_find(l, &parent->ref);
         struct err *err = &run->result->workers[i].err;
         if (!part || part->mark != PART_SNAP ||
-            !listing_holds_all(l, parent->parts, parent->part_count)) {
+            !worker_holds(run, i, parent->parts, parent->part_count)) {
             run->result->workers[i].as_pack = true;
             continue;
         }
@@ -332,8 +342,7 @@ static int start_pipeline(struct run *run, struct err *e)
     for (size_t i = 0; i < p->worker_count; i++) {
         o.workers[i].store = p->workers[i].store;
         o.workers[i].cancel_fd = p->workers[i].cancel_fd;
-        o.workers[i].holds_listed =
-            listing_holds_all(p->workers[i].listing, run->plan.listed, run->plan.listed_count);
+        o.workers[i].holds_listed = worker_holds(run, i, run->plan.listed, run->plan.listed_count);
     }
     return pipeline_start(&o, &run->pipeline, e);
 }

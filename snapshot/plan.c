@@ -6,6 +6,23 @@
 #include "syncd/base/mem.h"
 #include "transport/store.h"
 
+#define SEQUENCE_REAL_MAX (UINT64_C(1) << 48) /* a part a millisecond for 8,900 years */
+
+/* A bad sector or a lost permission on a worker is damage, too: the part is passed over and what
+ * it held is shipped again. */
+static int as_damage(int rc, struct err *e)
+{
+    if (rc == ERR_IO || rc == ERR_PERMISSION)
+        rc = e->code = ERR_DAMAGED;
+    return rc;
+}
+
+int plan_part(struct plan *p, const struct part_ref *ref, const struct part_file **ret,
+              struct err *e)
+{
+    return as_damage(pool_part(p->o.pool, ref, ret, e), e);
+}
+
 /* ---- the parent ---- */
 
 /* The listings of both workers as one, newest last, each part once. */
@@ -108,6 +125,7 @@ static int choose_parent(struct plan *p, const struct listing *all, struct err *
             rc = read_entries(p, &s, e);
         if (rc)
             drop_entries(p);
+        rc = as_damage(rc, e);
         if (rc == ERR_DAMAGED || rc == ERR_NOT_FOUND || rc == ERR_FOREIGN)
             continue;
         if (rc)
@@ -218,7 +236,7 @@ static int rebuild(struct plan *p, struct plan_image *m, size_t first, size_t *r
     for (size_t i = first; i < p->listed_count; i++) {
         const struct part_file *f;
         *ret_bad = i;
-        int rc = pool_part(p->o.pool, &p->listed[i], &f, e);
+        int rc = plan_part(p, &p->listed[i], &f, e);
         if (rc == 0)
             rc = set_from_part(f->meta, m->id, m->table, e);
         if (rc)
@@ -282,14 +300,14 @@ static int tables_of_leftovers(struct plan *p, size_t *ret_bad, struct err *e)
         const struct part_file *f;
         uint64_t before = 0;
         *ret_bad = i;
-        rc = pool_part(p->o.pool, &p->listed[i], &f, e);
+        rc = plan_part(p, &p->listed[i], &f, e);
         for (size_t k = 0; rc == 0 && k < f->meta->block_count; k++) {
             uint64_t image = f->meta->blocks[k].image;
             if (f->meta->blocks[k].kind != BLOCK_PAGES || image == before)
                 continue;
             before = image;
             if (!find_image(p, image) && (rc = make_table(p, image, ret_bad, e)) == 0)
-                rc = pool_part(p->o.pool, &p->listed[i], &f, e);
+                rc = plan_part(p, &p->listed[i], &f, e);
         }
     }
     return rc;
@@ -339,12 +357,19 @@ int plan_keep_tables(struct plan *p, const struct part_ref *snapshot,
 
 /* ---- making and ending ---- */
 
-static uint64_t sequence_after(const struct listing *all, uint32_t epoch, uint64_t min_sequence)
+/* After all that was used, also by a leader whose catalog is lost. A part that only a worker's word
+ * stands for counts no further than real ones get: else a name made up there would lead past the
+ * last sequence that a name can have. */
+static uint64_t sequence_after(const struct plan_options *o, const struct listing *all,
+                               uint32_t epoch, uint64_t min_sequence)
 {
     uint64_t next = min_sequence ? min_sequence : 1;
-    for (size_t i = 0; i < all->count; i++)
-        if (all->parts[i].ref.epoch == epoch && all->parts[i].ref.sequence >= next)
-            next = all->parts[i].ref.sequence + 1;
+    for (size_t i = 0; i < all->count; i++) {
+        const struct part_ref *ref = &all->parts[i].ref;
+        if (ref->epoch == epoch && ref->sequence >= next &&
+            (ref->sequence < SEQUENCE_REAL_MAX || is_trusted(o, ref)))
+            next = ref->sequence + 1;
+    }
     return next;
 }
 
@@ -358,7 +383,7 @@ int plan_make(const struct plan_options *o, uint32_t epoch, uint64_t min_sequenc
         rc = choose_parent(&p, &all, e);
     if (rc == 0)
         rc = make_list(&p, &all, e);
-    p.next_sequence = sequence_after(&all, epoch, min_sequence);
+    p.next_sequence = sequence_after(o, &all, epoch, min_sequence);
     if (rc) {
         plan_free(&p);
         return rc;

@@ -66,6 +66,10 @@ const struct entry *plan_entry(const struct plan *p, const char *path);
 int plan_table(struct plan *p, uint64_t image, struct fingerprints **ret, bool *ret_known,
                struct err *e);
 
+/* pool_part, but what a worker has and cannot read is ERR_DAMAGED. */
+int plan_part(struct plan *p, const struct part_ref *ref, const struct part_file **ret,
+              struct err *e);
+
 /* plan_consolidate.c: when one part more would be too many, leaves off the PLAN_DROP listed parts
  * with the fewest pages still in use. ERR_DAMAGED: *ret_bad is the part that cannot be read. */
 int plan_consolidate(struct plan *p, size_t *ret_bad, struct err *e);

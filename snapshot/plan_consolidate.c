@@ -88,7 +88,7 @@ static int count_live(struct plan *p, struct counting *c, size_t *ret_bad, struc
     for (size_t i = p->listed_count; i > 0; i--) {
         const struct part_file *f;
         *ret_bad = i - 1;
-        int rc = pool_part(p->o.pool, &p->listed[i - 1], &f, e);
+        int rc = plan_part(p, &p->listed[i - 1], &f, e);
         if (rc)
             return rc;
         struct live *live = &c->parts[i - 1];

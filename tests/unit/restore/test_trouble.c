@@ -149,6 +149,8 @@ static int try_backup(struct house *h)
 {
     struct backup_params p = {.repository = &h->repo,
                               .source = &h->source,
+                              .config_text = "name = \"test\"\n",
+                              .config_len = 14,
                               .epoch = 1,
                               .min_sequence = h->sequence + 1,
                               .fingerprint_dir = h->fp,
