@@ -364,6 +364,9 @@ static int fetch_part(struct fetch *f, const struct part_ref *ref, struct err *e
 static int start(struct fetch *f, struct err *e)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (f->o->entry->image.page_count / 8 >= SIZE_MAX)
+        return err_set(e, ERR_LIMIT, f->o->entry->path, "%s is too large for this machine",
+                       f->o->entry->path);
     f->bits = mem_alloc((size_t)(f->o->entry->image.page_count / 8 + 1), 1);
     if (!f->bits)
         return err_nomem(e);

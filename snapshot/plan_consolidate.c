@@ -43,7 +43,8 @@ static int counting_begin(const struct plan *p, struct counting *c, struct err *
         if (p->entries[i].type != ENTRY_IMAGE)
             continue;
         *to = (struct claimed){.image = m->id, .page_count = m->page_count};
-        to->bits = mem_alloc((size_t)(m->page_count / 8 + 1), 1);
+        to->bits =
+            m->page_count / 8 < SIZE_MAX ? mem_alloc((size_t)(m->page_count / 8 + 1), 1) : NULL;
         if (!to->bits)
             return err_nomem(e);
         c->image_count++;
