@@ -395,6 +395,15 @@ static void report_job(struct job *j, json_t *list)
 
 /* ---- all of it ---- */
 
+static int check_source_kind(const struct conf_source *source, struct err *e)
+{
+    if (source->path && !source->preset && !source->postgres)
+        return 0;
+    err_set(e, ERR_UNSUPPORTED, source->name,
+            "this version takes sources with `path` only; nothing of it is backed up");
+    return err_hint(e, "Name the databases with path = {\"...\"}.");
+}
+
 static void run_job(struct job *j)
 {
     const char *names[CONF_MAX_WORKERS] = {0};
@@ -409,7 +418,9 @@ static void run_job(struct job *j)
         j->worker_errors[i] = j->s->workers[i].err;
     }
     j->started_us = clock_now_us();
-    j->rc = lock_take(&o, &j->u.lock, &j->err);
+    j->rc = check_source_kind(j->source, &j->err);
+    if (j->rc == 0)
+        j->rc = lock_take(&o, &j->u.lock, &j->err);
     if (j->rc)
         return;
     snprintf(title, sizeof title, "backup of %s", j->source->name);
