@@ -69,6 +69,16 @@ static bool set_text(json_t *o, const char *key, char *text)
     return report_json_set(o, key, owned ? json_string(owned) : NULL);
 }
 
+/* Entity ids know no '-'. */
+static char *entity_id(const char *platform, const char *id)
+{
+    char *text = text_of("%s.%s", platform, id);
+    for (char *p = text; p && *p; p++)
+        if (*p == '-')
+            *p = '_';
+    return text;
+}
+
 /* The template with the worker's name in place of its %s. */
 static char *template_of(const struct entity *x, const char *worker)
 {
@@ -86,7 +96,7 @@ static bool add_entity(json_t *components, const struct conf *c, const char *sou
     OWN_MEM char *id = text_of("syncd_%s_%s%s%s_%s", c->name, source, sep, name, x->key);
     bool ok = id && report_json_set(o, "platform", json_string(x->platform)) &&
               report_json_set(o, "unique_id", json_string(id)) &&
-              set_text(o, "default_entity_id", text_of("%s.%s", x->platform, id)) &&
+              set_text(o, "default_entity_id", entity_id(x->platform, id)) &&
               set_text(o, "name", text_of("%s %s%s%s", source, x->name, worker ? " " : "", name)) &&
               report_json_set(o, "device_class", json_string(x->device_class)) &&
               set_text(o, "state_topic", mqtt_topic_state(c, source)) &&

@@ -15,8 +15,17 @@ MB = 1_000_000
 class DaemonCase(Case):
     def daemon(self, leader, **kwargs):
         run = leader.start("run", **kwargs)
-        processes.wait_until(lambda: not run.running() or os.path.exists(
-            os.path.join(leader.state_dir, "daemon")), 15, "the daemon started")
+        path = os.path.join(leader.state_dir, "daemon")
+
+        def begun():
+            if not run.running():
+                return True
+            try:
+                with open(path, encoding="ascii") as f:
+                    return f.read() == f"{run.pid}\n"
+            except OSError:
+                return False
+        processes.wait_until(begun, 15, "the daemon began")
         return run
 
     def stop(self, run, within_s=10):
