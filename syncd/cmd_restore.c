@@ -1,13 +1,18 @@
 /* syncd restore: bring back to a folder, a file or a stream. */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "restore/in_place.h"
 #include "restore/restore.h"
+#include "syncd/ask.h"
+#include "syncd/base/buf.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/log.h"
 #include "syncd/base/mem.h"
 #include "syncd/catalog.h"
+#include "syncd/child.h"
 #include "syncd/choose.h"
 #include "syncd/command.h"
 #include "syncd/commands.h"
@@ -29,14 +34,12 @@ struct bringing {
     struct snapshot snapshot;
     struct found found; /* with --from */
     json_t *files;
-    bool to_stdout;
+    char *old_kept_at;
+    bool to_stdout, hook_ran;
 };
 
-static const char *const result_names[] = {"would-restore", "restored", "equal",
-                                           "salvaged",      "lost",     "differs"};
-
-/* An answer of --json must not grow with the tree: what is in order is only counted beyond this. */
-#define FILES_LISTED 2000
+static const char *const result_names[] = {"would-restore", "restored", "equal", "salvaged",
+                                           "differs"};
 
 static json_t *json_missing(const struct restored_file *f)
 {
@@ -64,28 +67,15 @@ static void say_file(struct bringing *b, const struct restored_file *f)
     if (f->fetched && f->fetched->note[0])
         report_print(b->report, "              %s\n",
                      show_safe_into(f->fetched->note, reason, sizeof reason));
-    if (f->result == RESTORE_SALVAGED && f->fetched)
+    if (f->result == RESTORE_SALVAGED)
         report_print(b->report,
                      "              %" PRIu64 " pages are lost; try sqlite3's .recover\n",
                      f->fetched->missing_pages);
-    else if (f->result == RESTORE_SALVAGED || f->result == RESTORE_LOST)
-        report_print(b->report, "              %" PRIu64 " bytes of it are lost\n", f->lost_bytes);
-}
-
-static bool is_listed(const struct bringing *b, const struct restored_file *f)
-{
-    bool ordinary =
-        f->result == RESTORE_RESTORED || f->result == RESTORE_EQUAL || f->result == RESTORE_WOULD;
-    return !ordinary || json_array_size(b->files) < FILES_LISTED;
 }
 
 static void on_file(void *arg, const struct restored_file *f)
 {
     struct bringing *b = arg;
-    if (!b->to_stdout)
-        say_file(b, f);
-    if (!is_listed(b, f))
-        return;
     json_t *o = json_object();
     report_json_set(o, "path", report_json_text(f->path));
     report_json_set(o, "target", report_json_text(f->target));
@@ -98,8 +88,9 @@ static void on_file(void *arg, const struct restored_file *f)
     report_json_set(o, "lost_pages",
                     f->fetched ? report_json_size(f->fetched->missing_pages) : json_null());
     report_json_set(o, "lost", json_missing(f));
-    report_json_set(o, "lost_bytes", report_json_size(f->lost_bytes));
     json_array_append_new(b->files, o);
+    if (!b->to_stdout)
+        say_file(b, f);
 }
 
 static void on_total(void *arg, uint64_t bytes)
@@ -136,10 +127,16 @@ static void on_damage(void *arg, struct store *store, const struct part_ref *ref
 static int check_usage(const struct command_args *args, struct err *e)
 {
     bool target = args_value(args, "target"), output = args_value(args, "output");
-    if (target && output)
-        return err_set(e, ERR_USAGE, NULL, "--target and --output exclude each other");
-    if (!target && !output) {
-        err_set(e, ERR_USAGE, NULL, "where to? --target DIR or --output FILE is needed");
+    bool in_place = args_flag(args, "in-place");
+    if (target + output + in_place > 1)
+        return err_set(e, ERR_USAGE, NULL, "--target, --output and --in-place exclude each other");
+    if (in_place && args_flag(args, "salvage"))
+        return err_set(e, ERR_USAGE, NULL,
+                       "--salvage goes with --target or --output: what has holes is not put in "
+                       "place");
+    if (!target && !output && !in_place) {
+        err_set(e, ERR_USAGE, NULL,
+                "where to? --target DIR, --output FILE or --in-place is needed");
         return err_hint(e, "`syncd restore --target DIR` puts everything under DIR and touches "
                            "nothing else.");
     }
@@ -204,10 +201,8 @@ static void say_summary(struct bringing *b, const struct restore_summary *sum)
     report_say(b->report, "%s%zu of %zu entries, %s%s\n", dry ? "would restore " : "restored ",
                sum->count - sum->equal, sum->count, size,
                sum->equal ? "; the rest was there already, equal" : "");
-    if (sum->owner_differs)
-        report_say(b->report,
-                   "%zu owners or attributes could not be set; restore as root for that\n",
-                   sum->owner_differs);
+    if (b->old_kept_at)
+        report_say(b->report, "what was there before is in %s\n", b->old_kept_at);
     if (sum->older)
         report_say(b->report, "%zu of them are older than the snapshot, see above\n", sum->older);
 }
@@ -234,6 +229,85 @@ static int open_session(struct bringing *b, const char **ret_source, struct err 
     return rc;
 }
 
+/* ---- in place ---- */
+
+static int run_hook(struct bringing *b, conf_list argv, int64_t timeout_s, struct err *e)
+{
+    OWN_BUF struct buf output = BUF_INIT;
+    if (!argv || !argv[0])
+        return 0;
+    report_say(b->report, "running %s\n", argv[0]);
+    if (setenv("SYNCD_SOURCE", b->pool.source, 1) < 0)
+        return err_nomem(e);
+    return child_run((const char *const *)argv, (int)MIN(timeout_s, (int64_t)86400) * 1000, &output,
+                     e);
+}
+
+/* Hooks are the local config's alone. */
+static const struct conf_source *local_source(const struct bringing *b)
+{
+    return conf_find_source(b->s->conf, b->pool.source);
+}
+
+static int on_confirm(void *arg, const struct in_place_plan *plan, struct err *e)
+{
+    struct bringing *b = arg;
+    const struct conf_source *source = local_source(b);
+    OWN_MEM char *question = NULL;
+    char size[SHOW_SIZE];
+    show_size(plan->bytes, size);
+    if (asprintf(&question,
+                 "Put %zu entries (%s) back under %s? %zu that are there now are set aside.",
+                 plan->count - plan->equal, size, plan->folder, plan->replaced) < 0) {
+        question = NULL;
+        return err_nomem(e);
+    }
+    int rc = ask_yes(question, "--yes", args_flag(b->args, "yes"), e);
+    if (rc == 0 && source) {
+        b->hook_ran = true;
+        rc = run_hook(b, source->before_restore, source->hook_timeout_s, e);
+    }
+    return rc;
+}
+
+static void on_mended(void *arg, const char *folder, bool finished)
+{
+    struct bringing *b = arg;
+    char name[1024];
+    report_say(b->report, "a restore that was cut is %s: %s\n", finished ? "finished" : "undone",
+               show_safe_into(folder, name, sizeof name));
+}
+
+static int run_in_place(struct bringing *b, struct restore_summary *sum, struct err *e)
+{
+    const char *const *globs = args_values(b->args, "path");
+    struct in_place_params p = {.pool = &b->pool,
+                                .snapshot = &b->snapshot,
+                                .globs = globs[0] ? globs : NULL,
+                                .dry_run = args_flag(b->args, "dry-run"),
+                                .keep_special = args_flag(b->args, "keep-special"),
+                                .now_us = clock_now_us(),
+                                .confirm = on_confirm,
+                                .mended = on_mended,
+                                .file = on_file,
+                                .total = on_total,
+                                .progress = on_progress,
+                                .checking = on_checking,
+                                .arg = b,
+                                .cancel = signals_cancel_flag()};
+    struct in_place_summary s;
+    struct err failed = ERR_INIT;
+    signal(SIGIO, SIG_IGN); /* a lease on a database that is being replaced may be broken */
+    int rc = in_place_run(&p, &s, e);
+    const struct conf_source *source = local_source(b);
+    if (b->hook_ran && source &&
+        run_hook(b, source->after_restore, source->hook_timeout_s, &failed))
+        report_warning(b->report, &failed);
+    *sum = s.restored;
+    b->old_kept_at = s.old;
+    return rc;
+}
+
 static int restore_chosen(struct bringing *b, struct err *e)
 {
     const char *source;
@@ -251,8 +325,7 @@ static int restore_chosen(struct bringing *b, struct err *e)
     if (rc)
         return rc;
     say_choice(b);
-    rc = run_restore(b, &sum, e);
-    report_set(b->report, "files_count", json_integer((json_int_t)sum.count));
+    rc = args_flag(b->args, "in-place") ? run_in_place(b, &sum, e) : run_restore(b, &sum, e);
     if (rc == 0)
         say_summary(b, &sum);
     return rc == 0 && sum.salvaged ? EXIT_PARTLY : rc;
@@ -269,7 +342,8 @@ int cmd_restore(const struct command_args *args, struct report *report)
         rc = restore_chosen(&b, &e);
     report_set(report, "target", report_json_text(target ? target : output));
     report_set(report, "files", b.files);
-    report_set(report, "old_kept_at", json_null());
+    report_set(report, "old_kept_at", report_json_text(b.old_kept_at));
+    free(b.old_kept_at);
     pool_close(&b.pool);
     snapshot_free(&b.snapshot);
     found_free(&b.found);

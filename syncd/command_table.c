@@ -67,6 +67,9 @@ static const struct command_option restore_options[] = {
     {"path", 0, OPTION_VALUES, "GLOB", "Only entries whose path matches. May be repeated."},
     {"target", 0, OPTION_VALUE, "DIR",
      "Put each entry into DIR, at DIR/<its absolute path>. Nothing else is touched."},
+    {"in-place", 0, OPTION_FLAG, NULL,
+     "Put each entry back to where it was. What is there now goes to .syncd-restore/<UTC>/old/, "
+     "nothing is deleted."},
     {"output", 0, OPTION_VALUE, "FILE|-", "Write the one entry to FILE, or to stdout."},
     {"dry-run", 0, OPTION_FLAG, NULL, "Say what would be done, and do nothing."},
     {"keep-special", 0, OPTION_FLAG, NULL, "Give files their setuid and setgid bits back."},

@@ -1,0 +1,468 @@
+#include "restore/in_place.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "restore/in_place_internal.h"
+#include "restore/place.h"
+#include "snapshot/entry.h"
+#include "syncd/base/buf.h"
+#include "syncd/base/clock.h"
+#include "syncd/base/err.h"
+#include "syncd/base/io.h"
+#include "syncd/base/mem.h"
+
+#define NAMES_TRIED 60
+
+struct in_place {
+    const struct in_place_params *p;
+    struct in_place_summary *summary;
+    struct block_reader *reader;
+    struct in_place_plan plan;
+    struct in_place_list list; /* what is to be swapped */
+    char *folder;              /* that holds all entries and .syncd-restore */
+    dev_t device;
+    struct in_place_folder run;
+    char **globs; /* of exactly what is in `list`; NULL-terminated */
+    size_t next;  /* in `list`, when telling of it */
+};
+
+/* ---- which entries, and where ---- */
+
+static bool is_wanted(const struct in_place *r, const struct entry *n)
+{
+    const char *last = strrchr(n->path, '/');
+    if (n->type == ENTRY_CONFIG)
+        return false;
+    for (size_t i = 0; r->p->globs && r->p->globs[i]; i++)
+        if (fnmatch(r->p->globs[i], n->path, 0) == 0 ||
+            (last && fnmatch(r->p->globs[i], last + 1, 0) == 0))
+            return true;
+    return !r->p->globs;
+}
+
+static char kind_of(const struct entry *n)
+{
+    if (n->type != ENTRY_IMAGE)
+        return n->type == ENTRY_DIR ? IN_PLACE_DIR : IN_PLACE_FILE;
+    return n->image.kind == IMAGE_SQLITE ? IN_PLACE_SQLITE : IN_PLACE_BOLT;
+}
+
+/* The longest folder that holds both. */
+static int join_folder(struct in_place *r, const char *path, struct err *e)
+{
+    size_t n = 0, at = 0;
+    if (*path != '/')
+        return err_set(e, ERR_UNSUPPORTED, path,
+                       "%s is no file of this machine; --in-place cannot bring it back", path);
+    if (!r->folder) {
+        r->folder = strndup(path, (size_t)(strrchr(path, '/') - path));
+        return r->folder ? 0 : err_nomem(e);
+    }
+    for (; r->folder[n] && r->folder[n] == path[n]; n++)
+        if (path[n] == '/')
+            at = n;
+    if (!r->folder[n] && path[n] == '/')
+        at = n;
+    r->folder[at] = '\0';
+    return 0;
+}
+
+static bool has_sidecar(const struct place *at)
+{
+    static const char *const suffixes[] = {"-wal", "-shm", "-journal"};
+    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
+        char name[300];
+        snprintf(name, sizeof name, "%s%s", at->name, suffixes[i]);
+        if (faccessat(at->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* What lies at the entry's place is the same already. A folder that is there is left as it is. */
+static bool is_equal(struct in_place *r, const struct entry *n, bool *ret_there)
+{
+    OWN_PLACE struct place at = {.dir_fd = -1};
+    OWN_FD int root = io_open("/", O_RDONLY | O_DIRECTORY, 0);
+    struct stat st;
+    *ret_there = false;
+    if (root < 0 || place_open(root, "", n->path, false, &at, NULL) || at.dir_fd < 0)
+        return false;
+    *ret_there = fstatat(at.dir_fd, at.name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (*ret_there && n->type == ENTRY_DIR)
+        return S_ISDIR(st.st_mode);
+    if (!*ret_there || n->type != ENTRY_IMAGE || !S_ISREG(st.st_mode))
+        return false;
+    OWN_FD int fd = io_openat(at.dir_fd, at.name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    return fd >= 0 && !has_sidecar(&at) &&
+           image_compare(fd, r->p->pool->repository, &n->image, NULL) == 0;
+}
+
+static void tell(const struct in_place *r, const struct entry *n, enum restore_result result)
+{
+    struct restored_file f = {.path = n->path,
+                              .target = n->path,
+                              .bytes = entry_size(n),
+                              .result = result,
+                              .as_of_us = (uint64_t)n->as_of_us,
+                              .carried = n->carried};
+    if (r->p->file)
+        r->p->file(r->p->arg, &f);
+}
+
+static int survey_entry(void *arg, struct entry *n, struct err *e)
+{
+    struct in_place *r = arg;
+    bool there;
+    if (!is_wanted(r, n))
+        return 0;
+    int rc = join_folder(r, n->path, e);
+    bool folder = n->type == ENTRY_DIR;
+    if (rc)
+        return rc;
+    r->plan.count += !folder;
+    if (is_equal(r, n, &there)) {
+        r->plan.equal += !folder;
+        if (!folder)
+            tell(r, n, RESTORE_EQUAL);
+        return 0;
+    }
+    r->plan.replaced += there;
+    r->plan.bytes += entry_size(n);
+    if (r->p->dry_run && !folder)
+        tell(r, n, RESTORE_WOULD);
+    return in_place_list_add(&r->list, kind_of(n), n->path, e);
+}
+
+/* The nearest folder above the path that exists must lie on the same file system. */
+static int check_device(struct in_place *r, const char *path, struct err *e)
+{
+    OWN_MEM char *part = strdup(path);
+    struct stat st;
+    if (!part)
+        return err_nomem(e);
+    do {
+        char *slash = strrchr(part, '/');
+        *slash = '\0';
+    } while (*part && lstat(part, &st) < 0);
+    if (!*part && lstat("/", &st) < 0)
+        return err_sys(e, errno, "/", "cannot look at /");
+    if (st.st_dev == r->device)
+        return 0;
+    err_set(e, ERR_UNSUPPORTED, path, "%s lies on another file system than %s/", path, r->folder);
+    return err_hint(e, "Restore them one after the other, chosen with --path.");
+}
+
+static int find_folder(struct in_place *r, struct err *e)
+{
+    struct stat st;
+    int rc = 0;
+    while (*r->folder && lstat(r->folder, &st) < 0) /* to the nearest one that exists */
+        *strrchr(r->folder, '/') = '\0';
+    if (lstat(*r->folder ? r->folder : "/", &st) < 0)
+        return err_sys(e, errno, r->folder, "cannot look at %s", r->folder);
+    r->device = st.st_dev;
+    for (size_t i = 0; rc == 0 && i < r->list.count; i++)
+        rc = check_device(r, r->list.items[i].path, e);
+    return rc;
+}
+
+static int check_all_free(const struct in_place *r, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < r->list.count; i++)
+        if (strchr("sb", r->list.items[i].kind))
+            rc = in_place_check_free(r->list.items[i].path, e);
+    return rc;
+}
+
+/* ---- the run's folder ---- */
+
+/* Opens (or makes) a folder that is ours alone. *ret_fd -1: it does not exist. */
+static int open_own(int at, const char *name, bool make, const char *shown, int *ret_fd,
+                    struct err *e)
+{
+    struct stat st;
+    if (make && mkdirat(at, name, 0700) < 0 && errno != EEXIST)
+        return err_sys(e, errno, shown, "cannot make the folder %s", shown);
+    OWN_FD int fd = io_openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    *ret_fd = -1;
+    if (fd < 0 && errno == ENOENT && !make)
+        return 0;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return err_sys(e, errno, shown, "cannot open the folder %s", shown);
+    if (st.st_uid != geteuid() || (st.st_mode & 022)) {
+        err_set(e, ERR_REFUSED, shown, "%s is not this user's alone; nothing is done in it", shown);
+        return err_hint(e, "Move it away, or restore as the user who began there.");
+    }
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+static int open_base(const char *folder, bool make, int *ret_fd, char **ret_shown, struct err *e)
+{
+    OWN_PLACE struct place at = {.dir_fd = -1};
+    OWN_FD int root = io_open("/", O_RDONLY | O_DIRECTORY, 0);
+    OWN_MEM char *path = io_path(folder, IN_PLACE_FOLDER);
+    *ret_fd = -1;
+    if (!path)
+        return err_nomem(e);
+    if (root < 0)
+        return err_sys(e, errno, "/", "cannot open /");
+    int rc = place_open(root, "", path, false, &at, e);
+    if (rc || at.dir_fd < 0)
+        return rc;
+    *ret_shown = strdup(path);
+    return *ret_shown ? open_own(at.dir_fd, IN_PLACE_FOLDER, make, path, ret_fd, e) : err_nomem(e);
+}
+
+static int begin_run(struct in_place *r, struct err *e)
+{
+    char now[CLOCK_TEXT_SIZE];
+    OWN_MEM char *base = NULL;
+    OWN_FD int fd = -1;
+    int rc = open_base(r->folder, true, &fd, &base, e);
+    if (rc)
+        return rc;
+    int made = -1;
+    for (int64_t s = 0; made < 0 && s < NAMES_TRIED; s++) { /* two runs in one second */
+        clock_compact(r->p->now_us + s * US_PER_S, now);
+        made = mkdirat(fd, now, 0700);
+        if (made < 0 && errno != EEXIST)
+            break;
+    }
+    if (made < 0)
+        return err_sys(e, errno, base, "cannot make %s/%s", base, now);
+    r->run.shown = io_path(base, now);
+    if (!r->run.shown)
+        return err_nomem(e);
+    rc = open_own(fd, now, false, r->run.shown, &r->run.fd, e);
+    if (rc == 0 && flock(r->run.fd, LOCK_EX | LOCK_NB) < 0)
+        rc = err_sys(e, errno, r->run.shown, "cannot lock %s", r->run.shown);
+    if (rc == 0 && (mkdirat(r->run.fd, "new", 0700) < 0 || mkdirat(r->run.fd, "old", 0700) < 0 ||
+                    io_fsync(r->run.fd) < 0 || io_fsync(fd) < 0))
+        rc = err_sys(e, errno, r->run.shown, "cannot make %s", r->run.shown);
+    return rc;
+}
+
+/* ---- swapping ---- */
+
+static int swap_all(const struct in_place_folder *f, const struct in_place_list *l,
+                    size_t *ret_replaced, struct err *e)
+{
+    bool replaced;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < l->count; i++) {
+        rc = in_place_swap(f, &l->items[i], &replaced, e);
+        *ret_replaced += rc == 0 && replaced;
+    }
+    if (rc == 0)
+        rc = in_place_journal_end(f, e);
+    return rc ? rc : in_place_remove_new(f, e);
+}
+
+/* What an earlier run left: finished when its journal is there, undone when not. */
+static int mend_one(struct in_place *r, int base, const char *shown, const char *name,
+                    struct err *e)
+{
+    OWN_MEM char *path = io_path(shown, name);
+    struct in_place_folder f = {.fd = -1, .shown = path};
+    struct in_place_list l = {0};
+    size_t ignored = 0;
+    int rc = path ? open_own(base, name, false, path, &f.fd, e) : err_nomem(e);
+    if (rc || faccessat(f.fd, "new", F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
+        mem_closep(&f.fd);
+        return rc; /* all was done there */
+    }
+    if (flock(f.fd, LOCK_EX | LOCK_NB) < 0) {
+        mem_closep(&f.fd);
+        return err_set(e, ERR_BUSY, path, "another restore is at work in %s", path);
+    }
+    rc = in_place_journal_read(&f, &l, e);
+    bool finish = rc == 0;
+    if (finish)
+        rc = swap_all(&f, &l, &ignored, e);
+    else if (rc == ERR_NOT_FOUND)
+        rc = in_place_remove_new(&f, e);
+    if (rc == 0 && !finish && unlinkat(f.fd, "old", AT_REMOVEDIR) == 0)
+        unlinkat(base, name, AT_REMOVEDIR);
+    if (rc == 0 && r->p->mended)
+        r->p->mended(r->p->arg, path, finish);
+    in_place_list_free(&l);
+    mem_closep(&f.fd);
+    return rc;
+}
+
+static int mend_folder(struct in_place *r, const char *folder, struct err *e)
+{
+    OWN_MEM char *shown = NULL;
+    int fd, rc = open_base(folder, false, &fd, &shown, e);
+    int64_t ignored;
+    if (rc || fd < 0)
+        return rc == ERR_REFUSED ? 0 : rc; /* somebody else's, or a link: not ours to mend */
+    DIR *d = fdopendir(fd);
+    if (!d) {
+        mem_closep(&fd);
+        return err_nomem(e);
+    }
+    for (struct dirent *n; rc == 0 && (n = readdir(d));)
+        if (clock_parse_compact(n->d_name, &ignored))
+            rc = mend_one(r, dirfd(d), shown, n->d_name, e);
+    closedir(d);
+    return rc;
+}
+
+/* The cut run may have begun further up, when folders were missing that it has made since. */
+static int mend(struct in_place *r, struct err *e)
+{
+    OWN_MEM char *folder = strdup(r->folder);
+    int rc = folder ? 0 : err_nomem(e);
+    while (rc == 0) {
+        rc = mend_folder(r, folder, e);
+        if (!*folder)
+            break;
+        *strrchr(folder, '/') = '\0';
+    }
+    return rc;
+}
+
+/* ---- the whole ---- */
+
+/* Patterns that match exactly the entries of the list. */
+static int make_globs(struct in_place *r, struct err *e)
+{
+    r->globs = mem_alloc(r->list.count + 1, sizeof *r->globs);
+    for (size_t i = 0; r->globs && i < r->list.count; i++) {
+        OWN_BUF struct buf b = BUF_INIT;
+        for (const char *c = r->list.items[i].path; *c; c++) {
+            if (strchr("*?[]\\", *c))
+                buf_put_u8(&b, '\\');
+            buf_put_u8(&b, (uint8_t)*c);
+        }
+        r->globs[i] = buf_cstr(&b) ? strdup(buf_cstr(&b)) : NULL;
+        if (!r->globs[i])
+            return err_nomem(e);
+    }
+    return r->globs ? 0 : err_nomem(e);
+}
+
+static int stage(struct in_place *r, struct err *e)
+{
+    char target[64];
+    int rc = r->plan.equal ? make_globs(r, e) : 0;
+    if (rc == 0)
+        rc = begin_run(r, e);
+    if (rc)
+        return rc;
+    snprintf(target, sizeof target, "/proc/self/fd/%d/new", r->run.fd);
+    struct restore_params p = {.pool = r->p->pool,
+                               .snapshot = r->p->snapshot,
+                               .globs = r->globs ? (const char *const *)r->globs : r->p->globs,
+                               .target = target,
+                               .keep_special = r->p->keep_special,
+                               .total = r->p->total,
+                               .progress = r->p->progress,
+                               .checking = r->p->checking,
+                               .arg = r->p->arg,
+                               .cancel = r->p->cancel};
+    return restore_run(&p, &r->summary->restored, e);
+}
+
+static int tell_restored(void *arg, struct entry *n, struct err *e)
+{
+    struct in_place *r = arg;
+    (void)e;
+    /* Both are in the order of the paths. */
+    if (r->next < r->list.count && strcmp(r->list.items[r->next].path, n->path) == 0 &&
+        r->list.items[r->next++].kind != IN_PLACE_DIR)
+        tell(r, n, RESTORE_RESTORED);
+    return 0;
+}
+
+static int put_in_place(struct in_place *r, struct err *e)
+{
+    size_t replaced = 0;
+    int rc = check_all_free(r, e);
+    if (rc == 0)
+        rc = in_place_journal_write(&r->run, &r->list, e);
+    if (rc == 0)
+        rc = swap_all(&r->run, &r->list, &replaced, e);
+    if (rc == 0 && replaced && !(r->summary->old = io_path(r->run.shown, "old")))
+        rc = err_nomem(e);
+    return rc ? rc : pool_entries(r->p->pool, r->p->snapshot, r->reader, tell_restored, r, e);
+}
+
+static int survey(struct in_place *r, struct err *e)
+{
+    int rc = pool_entries(r->p->pool, r->p->snapshot, r->reader, survey_entry, r, e);
+    if (rc)
+        return rc;
+    if (r->plan.count == 0)
+        return err_set(e, ERR_NOT_FOUND, NULL, "nothing in this snapshot matches");
+    rc = find_folder(r, e);
+    r->plan.folder = *r->folder ? r->folder : "/";
+    return rc;
+}
+
+static void forget(struct in_place *r)
+{
+    in_place_list_free(&r->list);
+    free(r->folder);
+    r->folder = NULL;
+    r->plan = (struct in_place_plan){0};
+}
+
+static int run(struct in_place *r, struct err *e)
+{
+    int rc = block_reader_new(&r->reader, e);
+    struct in_place_params quiet = *r->p;
+    const struct in_place_params *told = r->p;
+    quiet.file = NULL;
+    r->p = &quiet;
+    if (rc == 0)
+        rc = survey(r, e);
+    if (rc == 0 && !r->p->dry_run && r->list.count && r->p->confirm)
+        rc = r->p->confirm(r->p->arg, &r->plan, e);
+    if (rc == 0 && !r->p->dry_run)
+        rc = mend(r, e);
+    forget(r);
+    r->p = told;
+    if (rc == 0) /* once more: what was mended may be equal now */
+        rc = survey(r, e);
+    r->summary->restored.count = r->plan.count;
+    r->summary->restored.equal = r->plan.equal;
+    if (rc || r->p->dry_run || r->list.count == 0)
+        return rc;
+    rc = check_all_free(r, e);
+    if (rc == 0)
+        rc = stage(r, e);
+    r->summary->restored.count = r->plan.count;
+    r->summary->restored.equal = r->plan.equal;
+    if (rc == 0)
+        return put_in_place(r, e);
+    if (r->run.fd >= 0) /* nothing was changed yet */
+        in_place_remove_new(&r->run, NULL);
+    return rc;
+}
+
+int in_place_run(const struct in_place_params *p, struct in_place_summary *ret, struct err *e)
+{
+    struct in_place r = {.p = p, .summary = ret, .run.fd = -1};
+    *ret = (struct in_place_summary){0};
+    int rc = run(&r, e);
+    for (size_t i = 0; r.globs && i < r.list.count; i++)
+        free(r.globs[i]);
+    free(r.globs);
+    forget(&r);
+    in_place_folder_close(&r.run);
+    block_reader_free(r.reader);
+    return rc;
+}
