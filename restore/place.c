@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -118,55 +116,31 @@ void placing_abort(struct placing *g, const struct place *p)
     unlinkat(p->dir_fd, g->tmp, 0);
 }
 
-/* By name where this machine knows it, else by number. */
-static void owner_of(const struct entry *n, uid_t *ret_uid, gid_t *ret_gid)
+int placing_attributes(struct placing *g, const struct place *p, const struct entry *entry,
+                       bool keep_special, bool *ret_owner_differs, struct err *e)
 {
-    char text[16384];
-    struct passwd user, *found_user = NULL;
-    struct group group, *found_group = NULL;
-    *ret_uid = n->uid;
-    *ret_gid = n->gid;
-    if (n->owner && getpwnam_r(n->owner, &user, text, sizeof text, &found_user) == 0 && found_user)
-        *ret_uid = user.pw_uid;
-    if (n->group && getgrnam_r(n->group, &group, text, sizeof text, &found_group) == 0 &&
-        found_group)
-        *ret_gid = group.gr_gid;
+    return place_attributes(g->fd, p, entry, keep_special, ret_owner_differs, e);
 }
 
-/* Owner first: chown clears setuid and setgid. */
-static int set_attributes(int fd, const struct entry *n, bool keep_special, bool *ret_owner_differs,
-                          const char *shown, struct err *e)
+int placing_name(const char *tmp, const struct place *p, struct err *e)
 {
-    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {0}};
-    uid_t uid;
-    gid_t gid;
-    if (!n->has_owner)
-        return 0;
-    owner_of(n, &uid, &gid);
-    if (fchown(fd, uid, gid) < 0) {
-        struct stat st;
-        if (errno != EPERM || fstat(fd, &st) < 0)
-            return err_sys(e, errno, shown, "cannot set the owner of %s", shown);
-        *ret_owner_differs = st.st_uid != uid || st.st_gid != gid;
-    }
-    int64_t seconds = n->mtime_ns / 1000000000, rest = n->mtime_ns % 1000000000;
-    times[1].tv_sec = (time_t)(rest < 0 ? seconds - 1 : seconds);
-    times[1].tv_nsec = (long)(rest < 0 ? rest + 1000000000 : rest);
-    if (fchmod(fd, n->mode & (keep_special ? 07777 : 01777)) < 0 || futimens(fd, times) < 0)
-        return err_sys(e, errno, shown, "cannot set mode and time of %s", shown);
-    return 0;
+    char from[320], to[320];
+    snprintf(from, sizeof from, "/proc/self/fd/%d/%s", p->dir_fd, tmp);
+    snprintf(to, sizeof to, "/proc/self/fd/%d/%s", p->dir_fd, p->name);
+    return io_rename_new(from, to) < 0
+               ? err_sys(e, errno, p->shown, "cannot put %s in place", p->shown)
+               : 0;
 }
 
 int placing_finish(struct placing *g, const struct place *p, const struct entry *entry,
                    bool keep_special, bool *ret_owner_differs, struct err *e)
 {
-    char path[320], final[320];
-    int rc = set_attributes(g->fd, entry, keep_special, ret_owner_differs, p->shown, e);
+    int rc = placing_attributes(g, p, entry, keep_special, ret_owner_differs, e);
     if (rc == 0 && io_fsync(g->fd) < 0)
         rc = err_sys(e, errno, p->shown, "cannot write %s", p->shown);
-    placing_path(g, p, path);
-    snprintf(final, sizeof final, "/proc/self/fd/%d/%s", p->dir_fd, p->name);
-    if (rc == 0 && (io_rename_new(path, final) < 0 || io_fsync(p->dir_fd) < 0))
+    if (rc == 0)
+        rc = placing_name(g->tmp, p, e);
+    if (rc == 0 && io_fsync(p->dir_fd) < 0)
         rc = err_sys(e, errno, p->shown, "cannot put %s in place", p->shown);
     if (rc)
         placing_abort(g, p);

@@ -24,6 +24,14 @@ void place_close(struct place *p);
 int place_open(int root_fd, const char *root, const char *path, bool create, struct place *ret,
                struct err *e);
 
+/* Sets owner (when we may), extended attributes, mode and mtime of an open file or folder, or of
+ * the link itself. *ret_owner_differs (set, never cleared): the owner, or an attribute, could not
+ * be set. Capabilities, setuid and setgid bits are set only with keep_special. */
+int place_attributes(int fd, const struct place *at, const struct entry *entry, bool keep_special,
+                     bool *ret_owner_differs, struct err *e);
+int place_link_attributes(const struct place *at, const struct entry *entry,
+                          bool *ret_owner_differs, struct err *e);
+
 /* A file under construction beside its final name. */
 struct placing {
     int fd;
@@ -36,6 +44,13 @@ int placing_begin(const struct place *p, struct placing *ret, struct err *e);
  * with keep_special. *ret_owner_differs: the owner could not be set. */
 int placing_finish(struct placing *g, const struct place *p, const struct entry *entry,
                    bool keep_special, bool *ret_owner_differs, struct err *e);
+
+/* The steps of placing_finish by themselves, for many files at once: attributes, then (when the
+ * caller has made the file durable) the name; the caller makes that durable too. */
+int placing_attributes(struct placing *g, const struct place *p, const struct entry *entry,
+                       bool keep_special, bool *ret_owner_differs, struct err *e);
+int placing_name(const char *tmp, const struct place *p, struct err *e);
+
 void placing_abort(struct placing *g, const struct place *p);
 
 /* "/proc/self/fd/N/NAME": a path for libraries that know no openat(). */

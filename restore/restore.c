@@ -9,25 +9,12 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "restore/check.h"
-#include "restore/place.h"
-#include "syncd/base/err.h"
+#include "restore/damage.h"
+#include "restore/restore_internal.h"
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
 
-#define COPY_BYTES (256u * 1024)
-
-struct restoring {
-    const struct restore_params *p;
-    struct restore_summary *summary;
-    struct block_reader *reader;
-    int root_fd;
-    char *root;
-    uint64_t needed_bytes;
-    struct err first_difference;
-};
-
-static bool matches(const struct restore_params *p, const struct entry *n)
+bool restore_matches(const struct restore_params *p, const struct entry *n)
 {
     if (n->type == ENTRY_CONFIG)
         return false;
@@ -49,8 +36,8 @@ static int open_place(struct restoring *r, const struct entry *n, bool create, s
     return place_open(r->root_fd, r->root, slash ? slash + 1 : r->p->output, create, ret, e);
 }
 
-static void tell(struct restoring *r, const struct entry *n, const struct place *at,
-                 struct restored_file *f)
+void restore_tell(struct restoring *r, const struct entry *n, const struct place *at,
+                  struct restored_file *f)
 {
     /* A dry run into a folder that does not exist yet has no place to open. */
     OWN_MEM char *planned = at || !r->p->target ? NULL : io_path(r->p->target, n->path + 1);
@@ -62,7 +49,8 @@ static void tell(struct restoring *r, const struct entry *n, const struct place 
     r->summary->count++;
     r->summary->bytes += f->bytes;
     r->summary->equal += f->result == RESTORE_EQUAL;
-    r->summary->salvaged += f->result == RESTORE_SALVAGED;
+    r->summary->salvaged += f->result == RESTORE_SALVAGED || f->result == RESTORE_LOST;
+    r->summary->owner_differs += f->owner_differs;
     r->summary->differs += f->result == RESTORE_DIFFERS;
     r->summary->older += n->carried != NULL;
     if (r->p->file)
@@ -71,16 +59,16 @@ static void tell(struct restoring *r, const struct entry *n, const struct place 
 
 /* ---- before anything is written ---- */
 
-static bool sidecar_exists(const struct place *at)
+void restore_differs(struct restoring *r, const struct place *at, const char *what,
+                     enum restore_result *ret_result)
 {
-    static const char *const suffixes[] = {"-wal", "-shm", "-journal"};
-    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
-        char name[300];
-        snprintf(name, sizeof name, "%s%s", at->name, suffixes[i]);
-        if (faccessat(at->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-            return true;
-    }
-    return false;
+    *ret_result = RESTORE_DIFFERS;
+    if (r->first_difference.code)
+        return;
+    err_set(&r->first_difference, ERR_EXISTS, at->shown, "%s: %s; nothing was written", at->shown,
+            what);
+    err_hint(&r->first_difference, "Choose an empty folder, or move it away; `restore --in-place` "
+                                   "keeps what it replaces.");
 }
 
 /* What is at the entry's place now: *ret_result WOULD (nothing), EQUAL or DIFFERS. */
@@ -90,47 +78,29 @@ static int look_at_place(struct restoring *r, const struct entry *n, const struc
     *ret_result = RESTORE_WOULD;
     if (at->dir_fd < 0)
         return 0;
-    OWN_FD int fd = io_openat(at->dir_fd, at->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-    bool absent = fd < 0 && errno == ENOENT;
-    if (absent && !sidecar_exists(at))
-        return 0;
-    *ret_result = RESTORE_DIFFERS;
-    if (fd >= 0 && !sidecar_exists(at) &&
-        image_compare(fd, r->p->pool->repository, &n->image, e) == 0)
-        *ret_result = RESTORE_EQUAL;
-    else if (!r->first_difference.code) {
-        err_set(&r->first_difference, ERR_EXISTS, at->shown,
-                absent ? "%s: a -wal, -shm or -journal of another database lies there; nothing was "
-                         "written"
-                       : "%s is there already and differs; nothing was written",
-                at->shown);
-        err_hint(&r->first_difference, "Choose an empty folder, or move it away; `restore "
-                                       "--in-place` keeps what it replaces.");
-    }
-    return 0;
+    if (n->type == ENTRY_IMAGE)
+        return restore_look_image(r, n, at, ret_result, e);
+    if (n->type == ENTRY_FILE || n->type == ENTRY_DUMP)
+        return restore_look_file(r, n, at, ret_result, e);
+    return restore_look_plain(r, n, at, ret_result, e);
 }
 
-static int survey_entry(void *arg, struct entry *n, struct err *e)
+static int survey_entry(struct restoring *r, struct entry *n, struct err *e)
 {
-    struct restoring *r = arg;
     struct restored_file f = {0};
     OWN_PLACE struct place at = {.dir_fd = -1};
-    if (!matches(r->p, n))
-        return 0;
-    if (n->type != ENTRY_IMAGE)
-        return err_set(e, ERR_UNSUPPORTED, n->path,
-                       "%s is of type %d, which this syncd does not "
-                       "restore",
-                       n->path, n->type);
     int rc = r->root_fd < 0 ? 0 : open_place(r, n, false, &at, e);
     if (rc == 0 && r->root_fd >= 0)
         rc = look_at_place(r, n, &at, &f.result, e);
     if (rc)
         return rc;
+    r->matched++;
+    if (n->type == ENTRY_DIR && f.result != RESTORE_DIFFERS)
+        return 0;
     if (f.result == RESTORE_WOULD)
         r->needed_bytes += entry_size(n);
     if (r->p->dry_run || f.result == RESTORE_DIFFERS)
-        tell(r, n, r->root_fd < 0 ? NULL : &at, &f);
+        restore_tell(r, n, r->root_fd < 0 ? NULL : &at, &f);
     else
         r->summary->count++;
     return 0;
@@ -152,149 +122,68 @@ static int check_room(struct restoring *r, struct err *e)
 
 /* ---- writing ---- */
 
-static int fetch_into(struct restoring *r, const struct entry *n, int fd, struct image_fetched *ret,
-                      struct err *e)
+static int write_entry(struct restoring *r, struct entry *n, struct place *at,
+                       struct restored_file *f, struct err *e)
 {
-    struct image_fetch f = {.pool = r->p->pool,
-                            .snapshot = r->p->snapshot,
-                            .entry = n,
-                            .fd = fd,
-                            .salvage = r->p->salvage,
-                            .progress = r->p->progress,
-                            .arg = r->p->arg,
-                            .cancel = r->p->cancel};
-    return image_fetch(&f, ret, e);
-}
-
-/* By its image sum it is what was taken, so what SQLite has against it was so in the source. */
-static int check_image(struct restoring *r, const struct entry *n, const char *path,
-                       struct image_fetched *fetched, struct err *e)
-{
-    if (r->p->skip_check || fetched->missing_pages || n->image.kind != IMAGE_SQLITE)
-        return 0;
-    if (r->p->checking)
-        r->p->checking(r->p->arg, n->path);
-    int rc = check_sqlite(path, n->path, false, r->p->cancel, e);
-    if (rc == ERR_UNSUPPORTED || (rc == ERR_DAMAGED && r->p->salvage)) {
-        snprintf(fetched->note, sizeof fetched->note, "%s", e->message);
-        fetched->check_failed = rc == ERR_DAMAGED;
-        *e = ERR_INIT;
-        return 0;
+    switch (n->type) {
+    case ENTRY_IMAGE:
+        return restore_write_image(r, n, at, f, e);
+    case ENTRY_FILE:
+    case ENTRY_DUMP:
+        return restore_write_file(r, n, at, e);
+    case ENTRY_SYMLINK:
+        return restore_make_symlink(r, n, at, f, e);
+    case ENTRY_HARDLINK:
+        return restore_make_hard_link(r, n, at, f, e);
+    default:
+        return err_set(e, ERR_UNSUPPORTED, n->path,
+                       "%s is of type %d, which this syncd does not restore", n->path, n->type);
     }
-    if (rc == ERR_DAMAGED)
-        err_hint(e, "It is byte for byte what was backed up, so the database had this fault then. "
-                    "--salvage brings it back as it was; --snapshot ID chooses an older one.");
-    return rc;
 }
 
-static enum restore_result result_of(const struct image_fetched *fetched)
+static int restore_entry(struct restoring *r, struct entry *n, struct err *e)
 {
-    bool whole = !fetched->missing_pages && !fetched->check_failed;
-    return whole ? RESTORE_RESTORED : RESTORE_SALVAGED;
-}
-
-static int write_image(struct restoring *r, const struct entry *n, const struct place *at,
-                       struct restored_file *f, struct image_fetched *fetched, struct err *e)
-{
-    struct placing g = {.fd = -1};
-    char path[320];
-    int rc = placing_begin(at, &g, e);
-    if (rc)
-        return rc;
-    rc = fetch_into(r, n, g.fd, fetched, e);
-    placing_path(&g, at, path);
-    if (rc == 0)
-        rc = check_image(r, n, path, fetched, e);
-    if (rc) {
-        placing_abort(&g, at);
-        return rc;
-    }
-    f->result = result_of(fetched);
-    return placing_finish(&g, at, n, r->p->keep_special, &f->owner_differs, e);
-}
-
-static int restore_entry(void *arg, struct entry *n, struct err *e)
-{
-    struct restoring *r = arg;
     struct restored_file f = {0};
-    struct image_fetched fetched;
     OWN_PLACE struct place at = {.dir_fd = -1};
-    if (!matches(r->p, n))
-        return 0;
     int rc = open_place(r, n, true, &at, e);
     if (rc == 0)
         rc = look_at_place(r, n, &at, &f.result, e);
-    if (rc == 0 && f.result == RESTORE_DIFFERS)
-        rc = err_set(e, ERR_EXISTS, at.shown, "%s appeared while restoring", at.shown);
-    if (rc == 0 && f.result == RESTORE_WOULD) {
-        rc = write_image(r, n, &at, &f, &fetched, e);
-        f.fetched = &fetched;
+    if (rc)
+        return rc;
+    if (f.result == RESTORE_DIFFERS)
+        return err_set(e, ERR_EXISTS, at.shown, "%s appeared while restoring", at.shown);
+    if (n->type == ENTRY_DIR)
+        return restore_make_folder(r, n, &at, e);
+    if (f.result == RESTORE_EQUAL) {
+        restore_tell(r, n, &at, &f);
+        return 0;
     }
-    if (rc == 0)
-        tell(r, n, &at, &f);
+    rc = write_entry(r, n, &at, &f, e);
+    if (damage_is(rc) && r->p->salvage) {
+        f = (struct restored_file){.result = RESTORE_LOST, .lost_bytes = entry_size(n)};
+        restore_tell(r, n, at.dir_fd < 0 ? NULL : &at, &f);
+        rc = 0;
+    }
     return rc;
 }
 
 /* ---- to a stream ---- */
 
-static int copy_out(int from, uint64_t bytes, int to, const char *name, struct err *e)
+static int stream_entry(struct restoring *r, struct entry *n, struct err *e)
 {
-    OWN_MEM uint8_t *buffer = malloc(COPY_BYTES);
-    if (!buffer)
-        return err_nomem(e);
-    for (uint64_t at = 0; at < bytes;) {
-        size_t n = (size_t)MIN(bytes - at, (uint64_t)COPY_BYTES);
-        if (io_pread_full(from, buffer, n, at) != (ssize_t)n)
-            return err_sys(e, errno, name, "cannot read back %s", name);
-        if (io_write_all(to, buffer, n) < 0)
-            return err_sys(e, errno, name, "cannot write %s to standard output", name);
-        at += n;
-    }
-    return 0;
-}
-
-/* The pages come in no order, so the image is put together in a scratch file first. It has a name
- * until it is checked, because SQLite opens files by name alone. */
-static int stream_image(struct restoring *r, const struct entry *n, const struct place *at,
-                        struct image_fetched *fetched, struct err *e)
-{
-    struct placing g = {.fd = -1};
-    char path[320];
-    int rc = placing_begin(at, &g, e);
-    if (rc)
-        return rc;
-    rc = fetch_into(r, n, g.fd, fetched, e);
-    placing_path(&g, at, path);
-    if (rc == 0)
-        rc = check_image(r, n, path, fetched, e);
-    if (rc == 0)
-        rc = copy_out(g.fd, entry_size(n), STDOUT_FILENO, n->path, e);
-    placing_abort(&g, at);
-    return rc;
-}
-
-static int stream_entry(void *arg, struct entry *n, struct err *e)
-{
-    struct restoring *r = arg;
     struct restored_file f = {0};
-    struct image_fetched fetched = {0};
     OWN_PLACE struct place at = {.dir_fd = -1};
-    if (!matches(r->p, n))
-        return 0;
+    if (n->type == ENTRY_FILE || n->type == ENTRY_DUMP)
+        return restore_stream_file(r, n, &f, e);
+    if (n->type != ENTRY_IMAGE)
+        return err_set(e, ERR_USAGE, n->path, "%s is no file that could be written out", n->path);
     const char *dir = r->p->scratch_dir ? r->p->scratch_dir : getenv("TMPDIR");
     dir = dir ? dir : "/var/tmp";
     OWN_FD int fd = io_open(dir, O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0)
         return err_sys(e, errno, dir, "cannot open the folder %s", dir);
     int rc = place_open(fd, dir, "syncd-output", false, &at, e);
-    if (rc == 0)
-        rc = stream_image(r, n, &at, &fetched, e);
-    if (rc == 0) {
-        f.result = result_of(&fetched);
-        f.fetched = &fetched;
-        tell(r, n, NULL, &f);
-    }
-    return rc;
+    return rc ? rc : restore_stream_image(r, n, &at, &f, e);
 }
 
 /* ---- the whole ---- */
@@ -323,12 +212,60 @@ static int open_root(struct restoring *r, bool create, struct err *e)
     return 0;
 }
 
+typedef int restore_entry_fn(struct restoring *r, struct entry *n, struct err *e);
+
+/* Each entry that is asked for, in the snapshot's order. */
+static int for_each(struct restoring *r, restore_entry_fn *take, struct err *e)
+{
+    OWN_SPOOL_READER struct spool_reader reader = spool_read(r->entries);
+    int rc = 0;
+    while (rc == 0) {
+        struct entry n;
+        rc = spool_next(&reader, &n, e);
+        if (rc <= 0)
+            break;
+        r->entry_at = reader.entry;
+        rc = r->p->cancel && atomic_load(r->p->cancel) ? err_set(e, ERR_CANCELLED, NULL, "stopped")
+             : restore_matches(r->p, &n)               ? take(r, &n, e)
+                                                       : 0;
+        entry_free(&n);
+    }
+    return rc;
+}
+
+static int keep_entry(void *arg, struct entry *n, struct err *e)
+{
+    struct restoring *r = arg;
+    return spool_add(r->entries, n, NULL, e);
+}
+
+/* The entry list is read once: while files are restored, the pool is at their parts. */
+static int read_entries(struct restoring *r, struct err *e)
+{
+    struct block_reader *reader = NULL;
+    const char *dir = getenv("TMPDIR");
+    dir = dir ? dir : "/var/tmp";
+    dir = access(dir, W_OK | X_OK) == 0 ? dir : NULL;
+    struct chunk_source_options o = {.pool = r->p->pool,
+                                     .snapshot = r->p->snapshot,
+                                     .dir = dir,
+                                     .salvage = r->p->salvage,
+                                     .cancel = r->p->cancel};
+    int rc = spool_open(dir, &r->entries, e);
+    if (rc == 0)
+        rc = block_reader_new(&reader, e);
+    if (rc == 0)
+        rc = pool_entries(r->p->pool, r->p->snapshot, reader, keep_entry, r, e);
+    block_reader_free(reader);
+    return rc ? rc : chunk_source_new(&o, &r->chunks, e);
+}
+
 static int survey(struct restoring *r, struct err *e)
 {
-    int rc = pool_entries(r->p->pool, r->p->snapshot, r->reader, survey_entry, r, e);
+    int rc = for_each(r, survey_entry, e);
     if (rc)
         return rc;
-    if (r->summary->count == 0) {
+    if (r->matched == 0) {
         err_set(e, ERR_NOT_FOUND, NULL, "nothing in this snapshot matches");
         return err_hint(e, "--path takes a pattern such as '*.sqlite'; without it everything is "
                            "restored.");
@@ -337,17 +274,30 @@ static int survey(struct restoring *r, struct err *e)
         *e = r->first_difference;
         return e->code;
     }
-    if (r->p->output && r->summary->count > 1) {
-        err_set(e, ERR_USAGE, NULL, "--output takes one entry, but %zu match", r->summary->count);
+    if (r->p->output && r->matched > 1) {
+        err_set(e, ERR_USAGE, NULL, "--output takes one entry, but %zu match", r->matched);
         return err_hint(e, "Choose one with --path, or use --target DIR.");
     }
     return check_room(r, e);
 }
 
+static int write_all(struct restoring *r, struct err *e)
+{
+    int rc = for_each(r, restore_entry, e);
+    if (rc == 0)
+        rc = batch_flush(r, e);
+    if (rc == 0)
+        rc = restore_finish_folders(r, e);
+    r->summary->folders = r->folder_count;
+    if (rc == 0 && syncfs(r->root_fd) < 0)
+        rc = err_sys(e, errno, r->root, "cannot make the restored files durable in %s", r->root);
+    return rc;
+}
+
 static int run(struct restoring *r, struct err *e)
 {
     bool stream = r->p->output && strcmp(r->p->output, "-") == 0;
-    int rc = block_reader_new(&r->reader, e);
+    int rc = read_entries(r, e);
     if (rc == 0 && !stream)
         rc = open_root(r, false, e);
     if (rc == 0)
@@ -361,17 +311,25 @@ static int run(struct restoring *r, struct err *e)
         rc = open_root(r, true, e);
     if (rc)
         return rc;
-    return pool_entries(r->p->pool, r->p->snapshot, r->reader,
-                        stream ? stream_entry : restore_entry, r, e);
+    return stream ? for_each(r, stream_entry, e) : write_all(r, e);
 }
 
 int restore_run(const struct restore_params *p, struct restore_summary *ret, struct err *e)
 {
-    struct restoring r = {.p = p, .summary = ret, .root_fd = -1};
+    struct restoring *r = mem_alloc(1, sizeof *r);
     *ret = (struct restore_summary){0};
-    int rc = run(&r, e);
-    block_reader_free(r.reader);
-    mem_closep(&r.root_fd);
-    free(r.root);
+    if (!r)
+        return err_nomem(e);
+    r->p = p;
+    r->summary = ret;
+    r->root_fd = -1;
+    int rc = run(r, e);
+    batch_drop(r);
+    chunk_source_free(r->chunks);
+    spool_close(r->entries);
+    mem_closep(&r->root_fd);
+    free(r->folders);
+    free(r->root);
+    free(r);
     return rc;
 }

@@ -13,7 +13,8 @@ enum restore_result {
     RESTORE_WOULD,    /* a dry run: would be written */
     RESTORE_RESTORED, /* written, checked and in place */
     RESTORE_EQUAL,    /* was there already, the same */
-    RESTORE_SALVAGED, /* in place, with pages missing or SQLite's check failed */
+    RESTORE_SALVAGED, /* in place, with pages or bytes missing or SQLite's check failed */
+    RESTORE_LOST,     /* salvage: nothing of it could be read */
     RESTORE_DIFFERS,  /* something else is there: nothing was written at all */
 };
 
@@ -22,7 +23,8 @@ struct restored_file {
     const char *target;
     uint64_t bytes;
     enum restore_result result;
-    bool owner_differs; /* the owner could not be set */
+    bool owner_differs;  /* the owner or an extended attribute could not be set */
+    uint64_t lost_bytes; /* salvage: zeros stand in their place; images tell it in `fetched` */
     uint64_t as_of_us;
     const char *carried;                 /* why the entry is older than the snapshot, or NULL */
     const struct image_fetched *fetched; /* images; else NULL */
@@ -38,7 +40,7 @@ struct restore_params {
     const char
         *scratch_dir; /* for "-": where the image is put together; NULL: $TMPDIR or /var/tmp */
     bool dry_run, salvage, keep_special, skip_check;
-    void (*file)(void *arg, const struct restored_file *f); /* told of each; in entries' order */
+    void (*file)(void *arg, const struct restored_file *f); /* told of each but folders */
     void (*total)(void *arg, uint64_t bytes);
     void (*progress)(void *arg, uint64_t raw_bytes);
     void (*checking)(void *arg, const char *path); /* SQLite's own check begins */
@@ -47,7 +49,8 @@ struct restore_params {
 };
 
 struct restore_summary {
-    size_t count, equal, salvaged, differs, older;
+    size_t count, equal, salvaged, differs, older; /* folders are not counted */
+    size_t folders, owner_differs;
     uint64_t bytes;
 };
 

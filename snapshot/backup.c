@@ -1,17 +1,25 @@
 #include "snapshot/backup.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "conf/conf.h"
 #include "snapshot/content.h"
 #include "snapshot/plan.h"
-#include "snapshot/sqlite_source.h"
+#include "snapshot/source.h"
+#include "snapshot/tree.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/err.h"
+#include "syncd/base/io.h"
 #include "syncd/base/mem.h"
 #include "transport/store.h"
+
+#define AUDIT_EVERY_US (INT64_C(24) * 3600 * US_PER_S)
+#define ATTEMPTS_MAX 3
 
 /* The entry list changes in few places: small chunks. */
 static const struct chunker_sizes entry_chunks = {.min = 1024, .average = 4096, .max = 32768};
@@ -20,42 +28,112 @@ struct run {
     const struct backup_params *p;
     struct backup_result *result;
     struct pool pool;
+    struct spool *parent; /* the parent's entries */
     struct plan plan;
+    struct tree *tree;
     struct pipeline *pipeline;
     struct source_run source;
-    struct chunk_index known; /* chunks of the parent's entry list and config */
-    size_t entry_count, entry_cap;
-    struct entry *entries;
-    struct entry_image *images;
+    bool audit;
+    struct entry config;
+    uint64_t next_sequence; /* after an attempt that was given up */
 };
+
+/* ---- the config, which goes into each snapshot so that a leader can be rebuilt from a worker ----
+ */
+
+static const struct entry *config_before(const struct run *run)
+{
+    return plan_entry(&run->plan, "syncd.conf");
+}
+
+/* The id of the whole text tells whether it is the same. */
+static bool config_is_unchanged(const struct run *run)
+{
+    uint8_t id[CHUNK_ID_SIZE];
+    const struct entry *before = config_before(run);
+    if (!before || !run->p->config_text || before->size != run->p->config_len)
+        return before == NULL && !run->p->config_text;
+    digest_chunk_id(run->p->repository->seed, run->p->config_text, run->p->config_len, id);
+    return before->signature.len == sizeof id && memcmp(before->signature.data, id, sizeof id) == 0;
+}
+
+static void content_begin(const struct run *run, struct content_writer *w)
+{
+    *w = (struct content_writer){.pipeline = run->pipeline,
+                                 .seed = run->p->repository->seed,
+                                 .known = run->plan.chunks,
+                                 .sizes = entry_chunks};
+}
+
+static int write_config(struct run *run, struct content_writer *w, struct err *e)
+{
+    uint8_t id[CHUNK_ID_SIZE];
+    struct entry *n = &run->config;
+    *n = (struct entry){.type = ENTRY_CONFIG, .as_of_us = clock_now_us()};
+    digest_chunk_id(run->p->repository->seed, run->p->config_text, run->p->config_len, id);
+    int rc = content_write(w, run->p->config_text, run->p->config_len, e);
+    if (rc == 0)
+        rc = content_end(w, e);
+    if (rc)
+        return rc;
+    n->path = strdup("syncd.conf");
+    n->signature.data = malloc(sizeof id);
+    if (!n->path || !n->signature.data)
+        return err_nomem(e);
+    memcpy(n->signature.data, id, sizeof id);
+    n->signature.len = sizeof id;
+    n->size = w->bytes;
+    n->run_count = w->run_count;
+    n->runs = TAKE_PTR(w->runs);
+    return 0;
+}
+
+/* An unchanged one keeps its record, so that the entry list stays the same. */
+static int take_config(struct run *run, struct err *e)
+{
+    struct content_writer w;
+    const struct entry *before = config_before(run);
+    if (!run->p->config_text)
+        return 0;
+    if (before && config_is_unchanged(run) && plan_lists(&run->plan, before))
+        return entry_copy(before, &run->config, e);
+    content_begin(run, &w);
+    int rc = write_config(run, &w, e);
+    content_free(&w);
+    return rc;
+}
 
 /* ---- unchanged ---- */
 
-static bool path_is_unchanged(const struct run *run, const char *path)
+/* When everything was read last, and not only looked at: the time of a file that is gone after a
+ * reboot, which then is a reason to read it all. */
+static char *audit_mark(const struct run *run)
 {
-    const struct entry *before = plan_entry(&run->plan, path);
-    struct entry_bytes now = {0};
-    if (!before || !before->signature.len || before->carried ||
-        sqlite_signature(path, &now, NULL) != 0)
-        return false;
-    bool same =
-        now.len == before->signature.len && memcmp(now.data, before->signature.data, now.len) == 0;
-    free(now.data);
-    return same;
+    return io_path(run->p->fingerprint_dir, "scanned");
 }
 
-static bool config_is_unchanged(const struct run *run);
+static bool audit_is_due(const struct run *run)
+{
+    OWN_MEM char *path = audit_mark(run);
+    struct stat st;
+    if (!path || stat(path, &st) < 0)
+        return true;
+    int64_t age_us = clock_now_us() - (int64_t)st.st_mtim.tv_sec * US_PER_S;
+    return age_us < 0 || age_us >= AUDIT_EVERY_US;
+}
+
+static void note_audit(const struct run *run)
+{
+    OWN_MEM char *path = audit_mark(run);
+    OWN_FD int fd = path ? io_open(path, O_WRONLY | O_CREAT | O_NOFOLLOW, 0600) : -1;
+    if (fd >= 0)
+        io_set_mtime(path, clock_now_us());
+}
 
 static bool source_is_unchanged(const struct run *run)
 {
-    const struct plan *plan = &run->plan;
-    size_t paths = 0;
-    if (!plan->has_parent || !plan->as_parent || !plan->parent.section.complete)
-        return false;
-    for (conf_list path = run->p->source->path; *path; path++, paths++)
-        if (!path_is_unchanged(run, *path))
-            return false;
-    return config_is_unchanged(run) && plan->entry_count == paths + 1;
+    return run->plan.has_parent && run->plan.as_parent && run->plan.parent.section.complete &&
+           config_is_unchanged(run) && tree_is_unchanged(run->tree);
 }
 
 /* Whether the worker has all of these, as far as is known whole. */
@@ -73,6 +151,9 @@ static void mark_unchanged(struct run *run)
 {
     const struct snapshot *parent = &run->plan.parent;
     char name[PART_NAME_SIZE], path[SOURCE_NAME_SIZE + PART_NAME_SIZE];
+    run->result->unchanged = run->result->complete = true;
+    run->result->snapshot = parent->ref;
+    run->result->size_bytes = run->plan.size_bytes;
     for (size_t i = 0; i < run->p->worker_count; i++) {
         const struct listing *l = run->p->workers[i].listing;
         const struct listed_part *part = listing_find(l, &parent->ref);
@@ -91,210 +172,7 @@ static void mark_unchanged(struct run *run)
     }
 }
 
-/* ---- entries ---- */
-
-static int add_entry(struct run *run, struct entry *entry, struct err *e)
-{
-    if (mem_grow(&run->entries, &run->entry_cap, run->entry_count + 1, sizeof *run->entries)) {
-        entry_free(entry);
-        return err_nomem(e);
-    }
-    run->entries[run->entry_count++] = *entry;
-    return 0;
-}
-
-static int take_paths(struct run *run, struct err *e)
-{
-    int rc = 0;
-    for (conf_list path = run->p->source->path; rc == 0 && *path; path++) {
-        struct entry entry = {0};
-        rc = sqlite_take(&run->source, *path, &entry, e);
-        if (rc == 0)
-            rc = add_entry(run, &entry, e);
-    }
-    return rc;
-}
-
-static int compare_paths(const void *a, const void *b)
-{
-    return strcmp(((const struct entry *)a)->path, ((const struct entry *)b)->path);
-}
-
-static bool is_listed(const struct plan *plan, const struct part_run *at)
-{
-    struct part_ref key = {.epoch = at->epoch, .sequence = at->sequence};
-    for (size_t i = plan->listed_count; i > 0; i--)
-        if (part_order(&plan->listed[i - 1], &key) == 0)
-            return true;
-    return false;
-}
-
-static int index_chunk(void *arg, const uint8_t id[static CHUNK_ID_SIZE], const struct part_run *at,
-                       const uint8_t *data, size_t n, struct err *e)
-{
-    struct run *run = arg;
-    (void)data;
-    (void)n;
-    if (is_listed(&run->plan, at) && chunk_index_add(&run->known, id, at))
-        return err_nomem(e);
-    return 0;
-}
-
-static const struct entry *config_entry(const struct run *run)
-{
-    return plan_entry(&run->plan, "syncd.conf");
-}
-
-/* The chunks of the parent's entry list and of its copy of the config may be referred to again. */
-static int index_parent(struct run *run, struct err *e)
-{
-    const struct snapshot *s = &run->plan.parent;
-    const struct entry *config = config_entry(run);
-    OWN_BLOCK_READER struct block_reader *r = NULL;
-    if (!run->plan.has_parent)
-        return 0;
-    struct content list = {s->section.runs, s->section.run_count, s->parts, s->part_count};
-    int rc = block_reader_new(&r, e);
-    if (rc == 0)
-        rc = pool_content(&run->pool, &list, r, index_chunk, run, e);
-    if (rc == 0 && config) {
-        struct content text = {config->runs, config->run_count, s->parts, s->part_count};
-        rc = pool_content(&run->pool, &text, r, index_chunk, run, e);
-        rc = rc == ERR_DAMAGED ? 0 : rc; /* then it is shipped again */
-    }
-    chunk_index_sort(&run->known);
-    return rc;
-}
-
-/* The config's text is one chunk, whose id tells whether it is the same. */
-static bool config_is_unchanged(const struct run *run)
-{
-    uint8_t id[CHUNK_ID_SIZE];
-    const struct entry *config = config_entry(run);
-    if (!config || !run->p->config_text || config->size != run->p->config_len)
-        return config == NULL && !run->p->config_text;
-    digest_chunk_id(run->p->repository->seed, run->p->config_text, run->p->config_len, id);
-    return config->signature.len == sizeof id && memcmp(config->signature.data, id, sizeof id) == 0;
-}
-
-static void content_begin(const struct run *run, struct content_writer *w)
-{
-    *w = (struct content_writer){.pipeline = run->pipeline,
-                                 .seed = run->p->repository->seed,
-                                 .known = &run->known,
-                                 .sizes = entry_chunks};
-}
-
-/* The config goes into each snapshot, so that a leader can be rebuilt from a worker alone. */
-static int add_config(struct run *run, struct err *e)
-{
-    uint8_t id[CHUNK_ID_SIZE];
-    struct content_writer w;
-    struct entry entry = {.type = ENTRY_CONFIG, .as_of_us = run->result->as_of_us};
-    if (!run->p->config_text)
-        return 0;
-    digest_chunk_id(run->p->repository->seed, run->p->config_text, run->p->config_len, id);
-    content_begin(run, &w);
-    int rc = content_write(&w, run->p->config_text, run->p->config_len, e);
-    if (rc == 0)
-        rc = content_end(&w, e);
-    entry.path = strdup("syncd.conf");
-    entry.signature.data = malloc(sizeof id);
-    if (rc == 0 && (!entry.path || !entry.signature.data))
-        rc = err_nomem(e);
-    if (rc == 0) {
-        memcpy(entry.signature.data, id, sizeof id);
-        entry.signature.len = sizeof id;
-        entry.size = w.bytes;
-        entry.run_count = w.run_count;
-        entry.runs = TAKE_PTR(w.runs);
-        rc = add_entry(run, &entry, e);
-    } else {
-        entry_free(&entry);
-    }
-    content_free(&w);
-    return rc;
-}
-
-static int write_entries(struct run *run, struct content_writer *w, struct err *e)
-{
-    OWN_BUF struct buf record = BUF_INIT;
-    int rc = 0;
-    if (run->entry_count)
-        qsort(run->entries, run->entry_count, sizeof *run->entries, compare_paths);
-    for (size_t i = 0; rc == 0 && i < run->entry_count; i++) {
-        buf_reset(&record);
-        entry_encode(&run->entries[i], &record);
-        rc = record.bad ? err_nomem(e) : content_write(w, record.data, record.len, e);
-    }
-    return rc ? rc : content_end(w, e);
-}
-
-/* ---- the run ---- */
-
-static void book_workers(struct run *run, const struct pipeline_result *r)
-{
-    for (size_t i = 0; i < run->p->worker_count; i++) {
-        run->result->workers[i].stored = r->workers[i].stored && r->workers[i].as_snap;
-        run->result->workers[i].as_pack = r->workers[i].stored && !r->workers[i].as_snap;
-        run->result->workers[i].sent_bytes = r->workers[i].sent_bytes;
-        run->result->workers[i].err = r->workers[i].err;
-        run->result->sent_bytes = MAX(run->result->sent_bytes, r->workers[i].sent_bytes);
-    }
-}
-
-static void keep_fingerprints(struct run *run)
-{
-    size_t count = 0;
-    run->images = mem_alloc(run->entry_count, sizeof *run->images);
-    for (size_t i = 0; run->images && i < run->entry_count; i++)
-        if (run->entries[i].type == ENTRY_IMAGE)
-            run->images[count++] = run->entries[i].image;
-    struct err e = ERR_INIT;
-    if (plan_keep_tables(&run->plan, &run->result->snapshot, run->images, count, &e) &&
-        run->p->notice)
-        run->p->notice(run->p->arg, e.message);
-}
-
-static int commit(struct run *run, struct err *e)
-{
-    struct content_writer w;
-    struct pipeline_result r = {0};
-    content_begin(run, &w);
-    int rc = write_entries(run, &w, e);
-    struct snapshot_section section = {.as_of_us = run->result->as_of_us,
-                                       .complete = run->result->complete,
-                                       .listed_count = run->plan.listed_count,
-                                       .listed = run->plan.listed,
-                                       .entry_bytes = w.bytes,
-                                       .run_count = w.run_count,
-                                       .runs = w.runs};
-    if (rc == 0) {
-        run->result->changed_bytes = pipeline_changed_bytes(run->pipeline);
-        rc = pipeline_finish(TAKE_PTR(run->pipeline), &section, &r, e);
-        book_workers(run, &r);
-    }
-    if (rc == 0) {
-        run->result->snapshot = r.snapshot;
-        run->result->new_part_count = r.part_count;
-        keep_fingerprints(run);
-    }
-    free(r.parts);
-    content_free(&w);
-    return rc;
-}
-
-static void sum_up(struct run *run)
-{
-    run->result->complete = true;
-    for (size_t i = 0; i < run->entry_count; i++) {
-        const struct entry *n = &run->entries[i];
-        run->result->size_bytes += entry_size(n);
-        run->result->complete &= n->carried == NULL;
-        if (i == 0 || n->as_of_us < run->result->as_of_us)
-            run->result->as_of_us = n->as_of_us;
-    }
-}
+/* ---- what the run gets called with ---- */
 
 static int open_table(void *arg, uint64_t image, struct fingerprints **ret, bool *ret_known,
                       struct err *e)
@@ -325,11 +203,110 @@ static void pass_notice(void *arg, const char *text)
         run->p->notice(run->p->arg, text);
 }
 
+/* ---- the run ---- */
+
+static void book_workers(struct run *run, const struct pipeline_result *r)
+{
+    for (size_t i = 0; i < run->p->worker_count; i++) {
+        run->result->workers[i].stored = r->workers[i].stored && r->workers[i].as_snap;
+        run->result->workers[i].as_pack = r->workers[i].stored && !r->workers[i].as_snap;
+        run->result->workers[i].sent_bytes += r->workers[i].sent_bytes;
+        run->result->workers[i].err = r->workers[i].err;
+        run->result->sent_bytes = MAX(run->result->sent_bytes, run->result->workers[i].sent_bytes);
+    }
+}
+
+static void abort_pipeline(struct run *run)
+{
+    struct pipeline_result r = {0};
+    if (!run->pipeline)
+        return;
+    pipeline_abort(TAKE_PTR(run->pipeline), &r);
+    run->next_sequence = r.next_sequence;
+    book_workers(run, &r);
+}
+
+static void keep_tables(struct run *run)
+{
+    struct err e = ERR_INIT;
+    struct entry_image *images = NULL;
+    size_t count = 0;
+    int rc = tree_images(run->tree, &images, &count, &e);
+    if (rc == 0)
+        rc = plan_keep_tables(&run->plan, &run->result->snapshot, images, count, &e);
+    if (rc && run->p->notice)
+        run->p->notice(run->p->arg, e.message);
+    free(images);
+}
+
+static int commit(struct run *run, struct err *e)
+{
+    struct content_writer w;
+    struct pipeline_result r = {0};
+    content_begin(run, &w);
+    int rc = tree_write(run->tree, run->config.path ? &run->config : NULL, &w, e);
+    struct snapshot_section section = {.as_of_us = run->result->as_of_us,
+                                       .complete = run->result->complete,
+                                       .listed_count = run->plan.listed_count,
+                                       .listed = run->plan.listed,
+                                       .entry_bytes = w.bytes,
+                                       .run_count = w.run_count,
+                                       .runs = w.runs};
+    if (rc == 0) {
+        run->result->changed_bytes = pipeline_changed_bytes(run->pipeline);
+        rc = pipeline_finish(TAKE_PTR(run->pipeline), &section, &r, e);
+        book_workers(run, &r);
+    }
+    if (rc == 0) {
+        run->result->snapshot = r.snapshot;
+        run->result->new_part_count = r.part_count;
+        keep_tables(run);
+    }
+    free(r.parts);
+    content_free(&w);
+    return rc;
+}
+
+static int copy_failed(const struct tree_totals *s, struct backup_result *ret, struct err *e)
+{
+    ret->failed = mem_alloc(s->failed_listed, sizeof *ret->failed);
+    for (size_t i = 0; ret->failed && i < s->failed_listed; i++) {
+        struct backup_failed *f = &ret->failed[ret->failed_listed++];
+        f->path = strdup(s->failed[i].path);
+        f->reason = strdup(s->failed[i].reason);
+        if (!f->path || !f->reason)
+            return err_nomem(e);
+    }
+    return ret->failed ? 0 : err_nomem(e);
+}
+
+/* What is known once everything has been taken. */
+static int sum_up(struct run *run, struct err *e)
+{
+    const struct tree_totals *s = tree_totals(run->tree);
+    struct backup_result *ret = run->result;
+    ret->complete = s->failed_count == 0 && s->carried == 0;
+    ret->size_bytes = s->size_bytes;
+    ret->skew_us = s->last_us - s->first_us;
+    if (s->as_of_us)
+        ret->as_of_us = s->as_of_us;
+    ret->failed_count = s->failed_count;
+    int rc = s->failed_listed ? copy_failed(s, ret, e) : 0;
+    if (rc)
+        return rc;
+    if (s->fresh + s->same > 0 || s->failed_count == 0)
+        return 0;
+    /* A snapshot of nothing but old states would only push better ones out of the retention. */
+    *e = s->first;
+    return e->code;
+}
+
 static int start_pipeline(struct run *run, struct err *e)
 {
     const struct backup_params *p = run->p;
+    const struct plan *plan = &run->plan;
     struct pipeline_options o = {.epoch = p->epoch,
-                                 .next_sequence = run->plan.next_sequence,
+                                 .next_sequence = plan->next_sequence,
                                  .worker_count = p->worker_count,
                                  .cancel = p->cancel,
                                  .publishing = p->publishing,
@@ -342,13 +319,15 @@ static int start_pipeline(struct run *run, struct err *e)
     for (size_t i = 0; i < p->worker_count; i++) {
         o.workers[i].store = p->workers[i].store;
         o.workers[i].cancel_fd = p->workers[i].cancel_fd;
-        o.workers[i].holds_listed = worker_holds(run, i, run->plan.listed, run->plan.listed_count);
+        /* Entries that are carried over may bring parts back that were left off. */
+        o.workers[i].holds_listed = worker_holds(run, i, plan->listed, plan->listed_count) &&
+                                    worker_holds(run, i, plan->left_off, plan->left_off_count);
     }
     return pipeline_start(&o, &run->pipeline, e);
 }
 
 /* From here on the stores are the senders'; the pool must not touch them any more. */
-static int ship(struct run *run, struct err *e)
+static int take(struct run *run, bool *ret_again, struct err *e)
 {
     int rc = start_pipeline(run, e);
     if (rc)
@@ -361,18 +340,30 @@ static int ship(struct run *run, struct err *e)
                                       .notice = pass_notice,
                                       .arg = run,
                                       .cancel = run->p->cancel};
-    rc = take_paths(run, e);
-    if (rc == 0) {
-        sum_up(run);
-        rc = add_config(run, e);
-    }
+    rc = tree_begin(run->tree, &run->source, &run->plan, run->audit, e);
     if (rc == 0)
+        rc = tree_take_databases(run->tree, ret_again, e);
+    if (rc || *ret_again)
+        return rc;
+    rc = tree_take_files(run->tree, e);
+    return rc ? rc : sum_up(run, e);
+}
+
+static int ship(struct run *run, bool *ret_again, struct err *e)
+{
+    int rc = take(run, ret_again, e);
+    bool as_before = rc == 0 && !*ret_again && run->audit && run->plan.as_parent &&
+                     run->plan.parent.section.complete && config_is_unchanged(run) &&
+                     tree_is_as_before(run->tree) && pipeline_changed_bytes(run->pipeline) == 0;
+    if (rc == 0 && !*ret_again && !as_before)
+        rc = take_config(run, e);
+    if (rc == 0 && !*ret_again && !as_before)
         rc = commit(run, e);
-    if (run->pipeline) {
-        struct pipeline_result r = {0};
-        pipeline_abort(TAKE_PTR(run->pipeline), &r);
-        book_workers(run, &r);
-    }
+    abort_pipeline(run);
+    if (rc == 0 && as_before)
+        mark_unchanged(run);
+    if (rc == 0 && !*ret_again && run->audit)
+        note_audit(run);
     return rc;
 }
 
@@ -385,33 +376,70 @@ static int check_folder(struct run *run, struct err *e)
     return rc;
 }
 
-static int run_source(struct run *run, struct err *e)
+static int make_plan(struct run *run, bool no_leftovers, struct err *e)
 {
     struct plan_options o = {.pool = &run->pool,
                              .fingerprint_dir = run->p->fingerprint_dir,
+                             .entries = run->parent,
+                             .no_leftovers = no_leftovers,
                              .is_ours = run->p->is_ours,
                              .is_damaged = run->p->is_damaged,
                              .arg = run->p->arg};
-    int rc = plan_make(&o, run->p->epoch, run->p->min_sequence, &run->plan, e);
+    uint64_t min_sequence = MAX(run->p->min_sequence, run->next_sequence);
+    plan_free(&run->plan);
+    spool_empty(run->parent);
+    return plan_make(&o, run->p->epoch, min_sequence, &run->plan, e);
+}
+
+/* Looks for changes. *ret_unchanged: there are none, and that is marked. */
+static int look(struct run *run, bool *ret_unchanged, struct err *e)
+{
+    struct tree_options o = {.paths = run->p->source->path,
+                             .exclude = run->p->source->exclude,
+                             .own_dir = run->p->state_dir,
+                             .dir = run->p->fingerprint_dir,
+                             .parent = run->parent,
+                             .has_parent = run->plan.has_parent,
+                             .cancel = run->p->cancel};
+    run->result->as_of_us = clock_now_us();
+    int rc = tree_open(&o, &run->tree, e);
+    if (rc == 0)
+        rc = tree_scan(run->tree, &run->plan, e);
     if (rc)
         return rc;
-    run->result->as_of_us = clock_now_us();
-    if (source_is_unchanged(run)) {
-        run->result->unchanged = run->result->complete = true;
-        run->result->snapshot = run->plan.parent.ref;
-        for (size_t i = 0; i < run->plan.entry_count; i++)
-            run->result->size_bytes += entry_size(&run->plan.entries[i]);
+    run->audit = audit_is_due(run);
+    *ret_unchanged = !run->audit && source_is_unchanged(run);
+    if (*ret_unchanged)
         mark_unchanged(run);
-        return 0;
+    return 0;
+}
+
+static int run_source(struct run *run, struct err *e)
+{
+    bool unchanged = false, again = true;
+    int rc = spool_open(run->p->fingerprint_dir, &run->parent, e);
+    if (rc == 0)
+        rc = make_plan(run, false, e);
+    if (rc == 0)
+        rc = look(run, &unchanged, e);
+    if (rc || unchanged)
+        return rc;
+    rc = check_folder(run, e);
+    for (int i = 0; rc == 0 && again; i++) {
+        again = false;
+        if (i > 0)
+            rc = make_plan(run, true, e);
+        if (rc == 0)
+            rc = plan_prepare(&run->plan, e);
+        pool_close(&run->pool);
+        run->result->consolidated = run->plan.consolidates;
+        if (rc == 0)
+            rc = ship(run, &again, e);
+        if (rc == 0 && again && i + 1 == ATTEMPTS_MAX)
+            rc = err_set(e, ERR_INTERNAL, run->p->source->name,
+                         "databases of source %s fail one after the other", run->p->source->name);
     }
-    rc = plan_prepare(&run->plan, e);
-    if (rc == 0)
-        rc = index_parent(run, e);
-    if (rc == 0)
-        rc = check_folder(run, e);
-    pool_close(&run->pool);
-    run->result->consolidated = run->plan.consolidates;
-    return rc ? rc : ship(run, e);
+    return rc;
 }
 
 int backup_run(const struct backup_params *p, struct backup_result *ret, struct err *e)
@@ -429,11 +457,19 @@ int backup_run(const struct backup_params *p, struct backup_result *ret, struct 
     }
     int rc = run_source(&run, e);
     pool_close(&run.pool);
+    tree_close(run.tree);
     plan_free(&run.plan);
-    chunk_index_free(&run.known);
-    for (size_t i = 0; i < run.entry_count; i++)
-        entry_free(&run.entries[i]);
-    free(run.entries);
-    free(run.images);
+    spool_close(run.parent);
+    entry_free(&run.config);
     return rc;
+}
+
+void backup_result_free(struct backup_result *r)
+{
+    for (size_t i = 0; i < r->failed_listed; i++) {
+        free(r->failed[i].path);
+        free(r->failed[i].reason);
+    }
+    free(TAKE_PTR(r->failed));
+    r->failed_listed = 0;
 }

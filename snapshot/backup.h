@@ -21,7 +21,8 @@ struct backup_params {
     uint32_t epoch;
     const struct epoch *ruler;   /* epoch's: what it does not continue is not built on; or NULL */
     uint64_t min_sequence;       /* the catalog's: never used before */
-    const char *fingerprint_dir; /* of this source; exists */
+    const char *fingerprint_dir; /* of this source; exists; a tmpfs */
+    const char *state_dir;       /* never part of a source; may be NULL */
     size_t worker_count;         /* that answer */
     struct {
         struct store *store;
@@ -41,15 +42,24 @@ struct backup_params {
     const atomic_bool *cancel;
 };
 
+/* An entry that could not be taken; its state in the parent was carried over, if there was one. */
+struct backup_failed {
+    char *path, *reason;
+};
+
 struct backup_result {
     struct part_ref snapshot;
-    bool unchanged; /* the parent still holds: nothing was shipped, its mtime moved forward */
-    bool complete;
+    bool unchanged;    /* the parent still holds: nothing was shipped, its mtime moved forward */
+    bool complete;     /* nothing is carried over or missing */
     bool consolidated; /* this run shipped pages again to keep the list of parts short */
     int64_t as_of_us;
     uint64_t size_bytes; /* of the entries' content */
     uint64_t read_bytes, changed_bytes, sent_bytes;
     size_t new_part_count;
+    int64_t skew_us; /* between the first and the last of the databases that were taken */
+    size_t failed_count;
+    size_t failed_listed; /* the first of them; more are only counted */
+    struct backup_failed *failed;
     struct {
         bool stored;  /* under its final mark, with all that it needs */
         bool as_pack; /* stored, but the worker lacks listed parts: sync brings the rest */
@@ -59,7 +69,9 @@ struct backup_result {
 };
 
 /* 0 when at least one worker has the snapshot, by itself or as .pack. Else the error of the source
- * or of the last worker; ret->workers is filled in any case. */
+ * (when nothing of it could be taken: of its first entry) or of the last worker; ret is filled in
+ * any case, and given to backup_result_free. */
 int backup_run(const struct backup_params *p, struct backup_result *ret, struct err *e);
+void backup_result_free(struct backup_result *r);
 
 #endif

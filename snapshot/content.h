@@ -6,28 +6,21 @@
 #include "snapshot/chunker.h"
 #include "snapshot/pipeline.h"
 
+struct chunk_table;
 struct err;
 
-/* Where chunks that may be referred to lie, by id; in memory, for the entry list of the parent. */
-struct chunk_index {
-    size_t count, cap;
-    struct chunk_place {
-        uint8_t id[CHUNK_ID_SIZE];
-        struct part_run at;
-    } * places;
-};
-int chunk_index_add(struct chunk_index *x, const uint8_t id[static CHUNK_ID_SIZE],
-                    const struct part_run *at); /* 0 or ERR_NOMEM */
-void chunk_index_sort(struct chunk_index *x);   /* after the last add */
-void chunk_index_free(struct chunk_index *x);
+/* Content in more pieces than this is written anew from there on: a record of an entry has a limit,
+ * and so has the memory for its runs. */
+#define CONTENT_RUNS_MAX 50000u
 
 struct content_writer {
     struct pipeline *pipeline;
     const uint8_t *seed;
-    const struct chunk_index *known; /* may be NULL */
+    struct chunk_table *known; /* may be NULL; new chunks are added to it */
     struct chunker_sizes sizes;
     struct buf pending;
     uint64_t bytes;
+    uint64_t shipped; /* bytes in chunks that were not known */
     size_t run_count, run_cap;
     struct part_run *runs;
 };

@@ -272,3 +272,13 @@ int entry_decode(struct cursor *c, struct entry *ret, struct err *err)
     *ret = e;
     return 0;
 }
+
+int entry_copy(const struct entry *from, struct entry *ret, struct err *err)
+{
+    OWN_BUF struct buf record = BUF_INIT;
+    entry_encode(from, &record);
+    if (record.bad)
+        return err_nomem(err);
+    struct cursor c = cursor_of(record.data, record.len);
+    return entry_decode(&c, ret, err);
+}

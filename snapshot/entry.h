@@ -56,6 +56,9 @@ struct entry {
 
 void entry_free(struct entry *e); /* frees what it owns and zeroes it */
 
+/* A copy of its own. ERR_NOMEM. */
+int entry_copy(const struct entry *from, struct entry *ret, struct err *err);
+
 /* The size of the entry's content as a user counts it. */
 uint64_t entry_size(const struct entry *e);
 

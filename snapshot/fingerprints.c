@@ -11,7 +11,8 @@
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
 
-#define WINDOW 4096u /* fingerprints; 32 KiB */
+#define WINDOW 4096u /* fingerprints */
+#define WINDOW_BYTES (WINDOW * sizeof(uint64_t))
 #define HEAD_SIZE (8 + REPO_ID_SIZE + DIGEST_SIZE + 8 + 8)
 
 static const char magic[8] = "syncdfp1";
@@ -21,8 +22,8 @@ struct fingerprints {
     char *path; /* of the working file */
     int fd;
     uint64_t first; /* page of window[0] */
-    bool loaded, dirty;
-    uint64_t window[WINDOW];
+    bool loaded, dirty, touched;
+    uint64_t *window; /* NULL while it rests, as fd is -1 */
 };
 
 static char *table_path(const char *dir, uint64_t image, const char *suffix)
@@ -41,6 +42,7 @@ void fingerprints_drop(struct fingerprints *t)
         io_close(t->fd);
     free(t->path);
     free(t->dir);
+    free(t->window);
     free(t);
 }
 
@@ -72,8 +74,8 @@ static bool copy_kept(struct fingerprints *t, const struct fingerprints_head *of
     if (memcmp(head, want, sizeof head) != 0 || pages > INT64_MAX / 16 ||
         (uint64_t)st.st_size != HEAD_SIZE + 8 * pages)
         return false;
-    for (uint64_t at = 0; at < 8 * pages; at += sizeof t->window) {
-        size_t n = (size_t)MIN(8 * pages - at, (uint64_t)sizeof t->window);
+    for (uint64_t at = 0; at < 8 * pages; at += WINDOW_BYTES) {
+        size_t n = (size_t)MIN(8 * pages - at, (uint64_t)WINDOW_BYTES);
         if (io_pread_full(fd, t->window, n, HEAD_SIZE + at) != (ssize_t)n ||
             io_pwrite_all(t->fd, t->window, n, HEAD_SIZE + at) < 0)
             return false;
@@ -90,7 +92,8 @@ int fingerprints_begin(const char *dir, const struct fingerprints_head *of,
     t->fd = -1;
     t->dir = strdup(dir);
     t->path = table_path(dir, of->image, ".new");
-    if (!t->dir || !t->path)
+    t->window = mem_alloc(WINDOW, sizeof *t->window);
+    if (!t->dir || !t->path || !t->window)
         return err_nomem(e);
     t->fd = io_open(t->path, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
     if (t->fd < 0)
@@ -106,10 +109,37 @@ static int flush_window(struct fingerprints *t, struct err *e)
 {
     if (!t->dirty)
         return 0;
-    if (io_pwrite_all(t->fd, t->window, sizeof t->window, HEAD_SIZE + 8 * t->first) < 0)
+    if (io_pwrite_all(t->fd, t->window, WINDOW_BYTES, HEAD_SIZE + 8 * t->first) < 0)
         return err_sys(e, errno, t->path, "cannot write %s", t->path);
     t->dirty = false;
     return 0;
+}
+
+static int wake(struct fingerprints *t, struct err *e)
+{
+    if (!t->window)
+        t->window = mem_alloc(WINDOW, sizeof *t->window);
+    if (!t->window)
+        return err_nomem(e);
+    if (t->fd < 0)
+        t->fd = io_open(t->path, O_RDWR | O_NOFOLLOW, 0);
+    return t->fd < 0 ? err_sys(e, errno, t->path, "cannot open %s", t->path) : 0;
+}
+
+int fingerprints_rest(struct fingerprints *t, struct err *e)
+{
+    int rc = flush_window(t, e);
+    if (rc)
+        return rc;
+    free(TAKE_PTR(t->window));
+    mem_closep(&t->fd);
+    t->loaded = t->touched = false;
+    return 0;
+}
+
+bool fingerprints_touched(const struct fingerprints *t)
+{
+    return t->touched;
 }
 
 static int move_window(struct fingerprints *t, uint64_t page, struct err *e)
@@ -117,11 +147,13 @@ static int move_window(struct fingerprints *t, uint64_t page, struct err *e)
     uint64_t first = page - page % WINDOW;
     if (t->loaded && t->first == first)
         return 0;
-    int rc = flush_window(t, e);
+    int rc = wake(t, e);
+    if (rc == 0)
+        rc = flush_window(t, e);
     if (rc)
         return rc;
-    memset(t->window, 0, sizeof t->window);
-    if (io_pread_full(t->fd, t->window, sizeof t->window, HEAD_SIZE + 8 * first) < 0)
+    memset(t->window, 0, WINDOW_BYTES);
+    if (io_pread_full(t->fd, t->window, WINDOW_BYTES, HEAD_SIZE + 8 * first) < 0)
         return err_sys(e, errno, t->path, "cannot read %s", t->path);
     t->first = first;
     t->loaded = true;
@@ -141,7 +173,7 @@ int fingerprints_set(struct fingerprints *t, uint64_t page, uint64_t value, stru
     int rc = move_window(t, page, e);
     if (rc == 0 && t->window[page - t->first] != value) {
         t->window[page - t->first] = value;
-        t->dirty = true;
+        t->dirty = t->touched = true;
     }
     return rc;
 }
@@ -151,7 +183,9 @@ int fingerprints_keep(struct fingerprints *t, const struct fingerprints_head *he
 {
     uint8_t raw[HEAD_SIZE];
     OWN_MEM char *path = table_path(t->dir, head->image, ".fp");
-    int rc = path ? flush_window(t, e) : err_nomem(e);
+    int rc = path ? wake(t, e) : err_nomem(e);
+    if (rc == 0)
+        rc = flush_window(t, e);
     head_encode(head, page_count, raw);
     if (rc == 0 &&
         (io_pwrite_all(t->fd, raw, sizeof raw, 0) < 0 ||

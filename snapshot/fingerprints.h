@@ -29,6 +29,12 @@ int fingerprints_begin(const char *dir, const struct fingerprints_head *of,
 int fingerprints_get(struct fingerprints *t, uint64_t page, uint64_t *ret, struct err *e);
 int fingerprints_set(struct fingerprints *t, uint64_t page, uint64_t value, struct err *e);
 
+/* Gives memory and descriptor back until the next call; for a source of a thousand databases. */
+int fingerprints_rest(struct fingerprints *t, struct err *e);
+
+/* Whether anything was set since it was begun or last rested. */
+bool fingerprints_touched(const struct fingerprints *t);
+
 /* Keeps the first page_count fingerprints as the table of `head`, and closes. */
 int fingerprints_keep(struct fingerprints *t, const struct fingerprints_head *head,
                       uint64_t page_count, struct err *e);

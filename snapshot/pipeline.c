@@ -149,6 +149,14 @@ static int trouble(struct pipeline *p, struct err *e)
     return 0;
 }
 
+int pipeline_state(struct pipeline *p, struct err *e)
+{
+    pthread_mutex_lock(&p->lock);
+    int rc = trouble(p, e);
+    pthread_mutex_unlock(&p->lock);
+    return rc;
+}
+
 /* Waits one slice for progress, with the lock held, and books the time. */
 static void wait_slice(struct pipeline *p)
 {
@@ -447,6 +455,7 @@ int pipeline_start(const struct pipeline_options *o, struct pipeline **ret, stru
 
 static void collect(struct pipeline *p, struct pipeline_result *ret)
 {
+    ret->next_sequence = p->next_sequence;
     ret->changed_bytes = p->changed_bytes;
     ret->stored_bytes = p->stored_bytes;
     for (size_t i = 0; i < p->o.worker_count; i++)

@@ -61,6 +61,7 @@ struct pipeline_result {
     struct part_ref snapshot;
     size_t part_count; /* new parts, the snapshot's included, ascending; the caller frees */
     struct part_ref *parts;
+    uint64_t next_sequence; /* not given to a part */
     uint64_t changed_bytes; /* raw bytes of the blocks */
     uint64_t stored_bytes;  /* of all new parts */
     struct pipeline_worker_result workers[PIPELINE_WORKERS_MAX];
@@ -84,6 +85,9 @@ void pipeline_let_go(struct pipeline *p);
  * or is so much that level 1 is best. */
 void pipeline_effort(struct pipeline *p, bool high);
 
+/* 0 while adding can go on; else why it cannot: tells a failure of the run from one of an entry. */
+int pipeline_state(struct pipeline *p, struct err *e);
+
 /* Waits until everything but the block in the making is with the workers. */
 int pipeline_drain(struct pipeline *p, struct err *e);
 
@@ -98,7 +102,7 @@ int pipeline_finish(struct pipeline *p, const struct snapshot_section *section,
                     struct pipeline_result *ret, struct err *e);
 
 /* Gives up: what is unfinished on the workers is removed, complete parts stay (they serve the next
- * run). Frees p; NULL is fine. Fills *ret->workers when ret is given. */
+ * run). Frees p; NULL is fine. Fills workers and next_sequence when ret is given. */
 void pipeline_abort(struct pipeline *p, struct pipeline_result *ret);
 
 #endif

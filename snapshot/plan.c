@@ -77,9 +77,43 @@ static bool is_whole_somewhere(const struct pool *pool, const struct snapshot *s
     return false;
 }
 
+static int note_used(struct plan *p, const struct part_run *run, bool pinned, struct err *e)
+{
+    struct part_ref key = {.epoch = run->epoch, .sequence = run->sequence};
+    size_t at = p->used_count;
+    while (at > 0) {
+        struct plan_used *u = &p->used[at - 1];
+        int order =
+            part_order(&(struct part_ref){.epoch = u->epoch, .sequence = u->sequence}, &key);
+        if (order == 0) {
+            u->chunks += run->count;
+            u->pinned |= pinned;
+            return 0;
+        }
+        if (order < 0)
+            break;
+        at--;
+    }
+    if (p->used_count >= PART_LISTED_MAX)
+        return err_set(e, ERR_DAMAGED, NULL, "the parent's entries lie in too many parts");
+    if (mem_grow(&p->used, &p->used_cap, p->used_count + 1, sizeof *p->used))
+        return err_nomem(e);
+    memmove(&p->used[at + 1], &p->used[at], (p->used_count - at) * sizeof *p->used);
+    p->used[at] = (struct plan_used){run->epoch, run->sequence, run->count, pinned};
+    p->used_count++;
+    return 0;
+}
+
+/* All go to the spool; in memory stays what is needed by its name. */
 static int keep_entry(void *arg, struct entry *entry, struct err *e)
 {
     struct plan *p = arg;
+    int rc = p->o.entries ? spool_add(p->o.entries, entry, NULL, e) : 0;
+    for (size_t i = 0; rc == 0 && i < entry->run_count; i++)
+        rc = note_used(p, &entry->runs[i], entry->carried != NULL, e);
+    p->size_bytes += entry->type == ENTRY_CONFIG ? 0 : entry_size(entry);
+    if (rc || (entry->type != ENTRY_IMAGE && entry->type != ENTRY_CONFIG))
+        return rc;
     if (mem_grow(&p->entries, &p->entry_cap, p->entry_count + 1, sizeof *p->entries))
         return err_nomem(e);
     p->entries[p->entry_count++] = *entry;
@@ -91,6 +125,8 @@ static int read_entries(struct plan *p, const struct snapshot *s, struct err *e)
 {
     OWN_BLOCK_READER struct block_reader *r = NULL;
     int rc = block_reader_new(&r, e);
+    for (size_t i = 0; rc == 0 && i < s->section.run_count; i++)
+        rc = note_used(p, &s->section.runs[i], false, e);
     return rc ? rc : pool_entries(p->o.pool, s, r, keep_entry, p, e);
 }
 
@@ -98,7 +134,10 @@ static void drop_entries(struct plan *p)
 {
     for (size_t i = 0; i < p->entry_count; i++)
         entry_free(&p->entries[i]);
-    p->entry_count = 0;
+    p->entry_count = p->used_count = 0;
+    p->size_bytes = 0;
+    if (p->o.entries)
+        spool_empty(p->o.entries);
 }
 
 /* What an overruled leader wrote is never built on, also when that was this machine. */
@@ -168,7 +207,7 @@ static int make_list(struct plan *p, const struct listing *all, struct err *e)
         else
             p->as_parent = false;
     }
-    for (size_t i = 0; rc == 0 && i < all->count; i++) {
+    for (size_t i = 0; rc == 0 && !p->o.no_leftovers && i < all->count; i++) {
         const struct part_ref *ref = &all->parts[i].ref;
         if (all->parts[i].mark == PART_BAD || !is_usable(&p->o, ref) || !is_history(p, ref) ||
             !p->o.is_ours(p->o.arg, ref) ||
@@ -285,6 +324,16 @@ int plan_table(struct plan *p, uint64_t image, struct fingerprints **ret, bool *
     return 0;
 }
 
+int plan_rest(struct plan *p, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < p->image_count; i++) {
+        p->images[i].shipped |= fingerprints_touched(p->images[i].table);
+        rc = fingerprints_rest(p->images[i].table, e);
+    }
+    return rc;
+}
+
 static void drop_tables(struct plan *p)
 {
     for (size_t i = 0; i < p->image_count; i++)
@@ -308,7 +357,46 @@ static int tables_of_leftovers(struct plan *p, size_t *ret_bad, struct err *e)
             before = image;
             if (!find_image(p, image) && (rc = make_table(p, image, ret_bad, e)) == 0)
                 rc = plan_part(p, &p->listed[i], &f, e);
+            struct plan_image *m = find_image(p, image);
+            if (m && p->has_parent && part_order(&p->listed[i], &p->parent.ref) > 0)
+                m->later = true;
         }
+    }
+    return rc;
+}
+
+static void index_chunks(struct plan *p, const struct part_ref *ref, const struct part_meta *meta)
+{
+    for (size_t i = 0; i < meta->block_count; i++) {
+        const struct part_block *b = &meta->blocks[i];
+        struct block_walk w = block_walk_begin(b);
+        while (b->kind == BLOCK_CHUNKS && block_walk_next(&w)) {
+            struct part_run at = {ref->epoch, ref->sequence, b->first_chunk + w.index, 1};
+            chunk_table_add(p->chunks, w.chunk_id, &at);
+        }
+    }
+}
+
+/* Opens the table of chunks and brings in what it does not know yet. */
+static int prepare_chunks(struct plan *p, size_t *ret_bad, struct err *e)
+{
+    struct chunk_table_head head = {0};
+    bool known = false;
+    memcpy(head.repository, p->o.pool->repository->id, REPO_ID_SIZE);
+    memcpy(head.snapshot, p->parent.ref.id, DIGEST_SIZE);
+    int rc = chunk_table_open(p->o.fingerprint_dir, &head, &p->chunks, &known, e);
+    if (rc)
+        return rc;
+    p->next_sequence = MAX(p->next_sequence, chunk_table_highest(p->chunks) + 1);
+    chunk_table_count_on(p->chunks, p->listed, p->listed_count, p->epoch, p->next_sequence);
+    for (size_t i = 0; rc == 0 && i < p->listed_count; i++) {
+        const struct part_file *f;
+        *ret_bad = i;
+        if (known && p->has_parent && part_order(&p->listed[i], &p->parent.ref) <= 0)
+            continue;
+        rc = plan_part(p, &p->listed[i], &f, e);
+        if (rc == 0)
+            index_chunks(p, &p->listed[i], f->meta);
     }
     return rc;
 }
@@ -316,10 +404,20 @@ static int tables_of_leftovers(struct plan *p, size_t *ret_bad, struct err *e)
 static int prepare_once(struct plan *p, size_t *ret_bad, struct err *e)
 {
     int rc = plan_consolidate(p, ret_bad, e);
+    if (rc == 0)
+        rc = prepare_chunks(p, ret_bad, e);
     for (size_t i = 0; rc == 0 && i < p->entry_count; i++)
         if (p->entries[i].type == ENTRY_IMAGE && !find_image(p, p->entries[i].image.id))
             rc = make_table(p, p->entries[i].image.id, ret_bad, e);
-    return rc == 0 && !p->as_parent ? tables_of_leftovers(p, ret_bad, e) : rc;
+    if (rc == 0 && !p->as_parent)
+        rc = tables_of_leftovers(p, ret_bad, e);
+    return rc ? rc : plan_rest(p, e);
+}
+
+static void forget_shipped(struct plan *p)
+{
+    for (size_t i = 0; i < p->image_count; i++)
+        p->images[i].shipped = false; /* it was only the table that was filled */
 }
 
 int plan_prepare(struct plan *p, struct err *e)
@@ -327,16 +425,93 @@ int plan_prepare(struct plan *p, struct err *e)
     for (;;) {
         size_t bad = p->listed_count;
         int rc = prepare_once(p, &bad, e);
+        if (rc == 0)
+            forget_shipped(p);
         if ((rc != ERR_DAMAGED && rc != ERR_NOT_FOUND && rc != ERR_FOREIGN) ||
             bad >= p->listed_count)
             return rc;
         /* A part that nobody can read is left off: what only it held is shipped again. */
         drop_tables(p);
+        chunk_table_close(TAKE_PTR(p->chunks));
         memmove(&p->listed[bad], &p->listed[bad + 1],
                 (p->listed_count - bad - 1) * sizeof *p->listed);
         p->listed_count--;
         p->as_parent = false;
     }
+}
+
+/* ---- what entries need ---- */
+
+static const struct part_ref *find_part(const struct part_ref *refs, size_t count,
+                                        const struct part_ref *key)
+{
+    size_t low = 0, high = count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = part_order(&refs[middle], key);
+        if (order == 0)
+            return &refs[middle];
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+bool plan_lists(const struct plan *p, const struct entry *entry)
+{
+    for (size_t i = 0; i < entry->run_count; i++) {
+        struct part_ref key = {.epoch = entry->runs[i].epoch, .sequence = entry->runs[i].sequence};
+        if (!find_part(p->listed, p->listed_count, &key))
+            return false;
+    }
+    return true;
+}
+
+/* Lists a part that was left off again. */
+static bool bring_back(struct plan *p, const struct part_ref *key)
+{
+    const struct part_ref *part = find_part(p->left_off, p->left_off_count, key);
+    if (find_part(p->listed, p->listed_count, key))
+        return true;
+    struct part_ref *grown =
+        part ? reallocarray(p->listed, p->listed_count + 1, sizeof *grown) : NULL;
+    if (!grown)
+        return false;
+    size_t at = p->listed_count;
+    for (; at > 0 && part_order(&grown[at - 1], part) > 0; at--)
+        grown[at] = grown[at - 1];
+    grown[at] = *part;
+    p->listed = grown;
+    p->listed_count++;
+    chunk_table_count_on(p->chunks, p->listed, p->listed_count, p->epoch, p->next_sequence);
+    return true;
+}
+
+bool plan_is_mixed(const struct plan *p, uint64_t image)
+{
+    for (size_t i = 0; i < p->image_count; i++)
+        if (p->images[i].id == image)
+            return p->images[i].later || p->images[i].shipped;
+    return false;
+}
+
+bool plan_carry(struct plan *p, const struct entry *entry)
+{
+    for (size_t i = 0; i < entry->run_count; i++) {
+        struct part_ref key = {.epoch = entry->runs[i].epoch, .sequence = entry->runs[i].sequence};
+        if (!bring_back(p, &key))
+            return false;
+    }
+    if (entry->type != ENTRY_IMAGE)
+        return true;
+    if (plan_is_mixed(p, entry->image.id))
+        return false;
+    for (size_t i = 0; i < p->parent.part_count; i++)
+        if (!bring_back(p, &p->parent.parts[i]))
+            return false;
+    return true;
 }
 
 int plan_keep_tables(struct plan *p, const struct part_ref *snapshot,
@@ -352,6 +527,11 @@ int plan_keep_tables(struct plan *p, const struct part_ref *snapshot,
         memcpy(head.snapshot, snapshot->id, DIGEST_SIZE);
         rc = fingerprints_keep(TAKE_PTR(m->table), &head, images[i].page_count, e);
     }
+    struct chunk_table_head state = {0};
+    memcpy(state.repository, p->o.pool->repository->id, REPO_ID_SIZE);
+    memcpy(state.snapshot, snapshot->id, DIGEST_SIZE);
+    if (rc == 0 && p->chunks)
+        rc = chunk_table_keep(TAKE_PTR(p->chunks), &state, e);
     return rc;
 }
 
@@ -376,7 +556,7 @@ static uint64_t sequence_after(const struct plan_options *o, const struct listin
 int plan_make(const struct plan_options *o, uint32_t epoch, uint64_t min_sequence, struct plan *ret,
               struct err *e)
 {
-    struct plan p = {.o = *o};
+    struct plan p = {.o = *o, .epoch = epoch};
     OWN_LISTING struct listing all = {0};
     int rc = union_of_listings(o->pool, &all, e);
     if (rc == 0)
@@ -396,9 +576,12 @@ void plan_free(struct plan *p)
 {
     drop_entries(p);
     drop_tables(p);
+    chunk_table_close(p->chunks);
     free(p->entries);
+    free(p->used);
     free(p->images);
     free(p->listed);
+    free(p->left_off);
     snapshot_free(&p->parent);
     *p = (struct plan){0};
 }

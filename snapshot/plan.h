@@ -7,9 +7,11 @@
 #ifndef SYNCD_SNAPSHOT_PLAN_H
 #define SYNCD_SNAPSHOT_PLAN_H
 
+#include "snapshot/chunk_table.h"
 #include "snapshot/entry.h"
 #include "snapshot/fingerprints.h"
 #include "snapshot/pool.h"
+#include "snapshot/spool.h"
 
 struct err;
 
@@ -20,6 +22,8 @@ struct err;
 struct plan_options {
     struct pool *pool;
     const char *fingerprint_dir;
+    struct spool *entries; /* empty: all of the parent's go here */
+    bool no_leftovers;     /* packs that a cut run left are not listed */
     /* Whether this leader itself published the part (the catalog knows); what only a worker says of
      * itself is not built on. */
     bool (*is_ours)(void *arg, const struct part_ref *ref);
@@ -32,19 +36,35 @@ struct plan_image {
     uint64_t id, page_count;
     struct fingerprints *table;
     bool known;
+    bool later;   /* packs of a cut run hold pages of it */
+    bool shipped; /* this run shipped pages of it */
+};
+
+/* How much of a part the parent's entries still refer to by runs. */
+struct plan_used {
+    uint32_t epoch;
+    uint64_t sequence, chunks;
+    bool pinned; /* by an entry that is carried over: it cannot be read again */
 };
 
 struct plan {
     struct plan_options o;
+    uint32_t epoch;
     bool has_parent;
     struct snapshot parent;
     size_t entry_count, entry_cap;
-    struct entry *entries; /* the parent's */
+    struct entry *entries; /* the parent's databases and its config; all are in o.entries */
+    uint64_t size_bytes;   /* of the parent's entries */
+    size_t used_count, used_cap;
+    struct plan_used *used; /* ascending */
     size_t listed_count;
     struct part_ref *listed; /* what the new snapshot will list before the parts of its own run */
-    bool as_parent;          /* exactly the parent's parts: its kept fingerprints hold */
-    bool consolidates;       /* left parts off to keep the list short */
+    size_t left_off_count;   /* usable parts of the parent's that are not listed, for brevity */
+    struct part_ref *left_off;
+    bool as_parent;    /* exactly the parent's parts: its kept fingerprints hold */
+    bool consolidates; /* left parts off to keep the list short */
     uint64_t next_sequence;
+    struct chunk_table *chunks; /* after plan_prepare */
     size_t image_count, image_cap;
     struct plan_image *images;
 };
@@ -59,8 +79,20 @@ int plan_prepare(struct plan *p, struct err *e);
 
 void plan_free(struct plan *p); /* drops tables that were not kept */
 
-/* The parent's entry at this path, or NULL. */
+/* The parent's entry of a database (or the config) at this path, or NULL. */
 const struct entry *plan_entry(const struct plan *p, const char *path);
+
+/* Whether all parts that the entry's content lies in will be listed. */
+bool plan_lists(const struct plan *p, const struct entry *entry);
+
+/* Makes the list hold everything that the parent's entry needs, so that it can be carried over:
+ * parts that were left off for brevity come back. False: some part is lost, or (an image) pages of
+ * a later state lie in listed parts or were shipped in this run. */
+bool plan_carry(struct plan *p, const struct entry *entry);
+
+/* A database failed after some of its pages were shipped or found in packs of a cut run. Its state
+ * in the parent can only be carried over by a new run without these parts. */
+bool plan_is_mixed(const struct plan *p, uint64_t image);
 
 /* The table of an image, for source_run.open_table. */
 int plan_table(struct plan *p, uint64_t image, struct fingerprints **ret, bool *ret_known,
@@ -69,6 +101,9 @@ int plan_table(struct plan *p, uint64_t image, struct fingerprints **ret, bool *
 /* pool_part, but what a worker has and cannot read is ERR_DAMAGED. */
 int plan_part(struct plan *p, const struct part_ref *ref, const struct part_file **ret,
               struct err *e);
+
+/* Gives back what tables hold in memory, until they are used again. */
+int plan_rest(struct plan *p, struct err *e);
 
 /* plan_consolidate.c: when one part more would be too many, leaves off the PLAN_DROP listed parts
  * with the fewest pages still in use. ERR_DAMAGED: *ret_bad is the part that cannot be read. */

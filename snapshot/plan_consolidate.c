@@ -8,6 +8,7 @@
 /* One bit a page of each of the parent's images: a newer listed part has it. */
 struct claimed {
     uint64_t image, page_count;
+    bool pinned; /* its entry is carried over */
     uint8_t *bits;
 };
 
@@ -17,8 +18,8 @@ struct counting {
     size_t part_count;
     struct live {
         size_t index;   /* in the list */
-        uint64_t pages; /* still in use */
-        bool pinned;    /* holds content that entries refer to */
+        uint64_t bytes; /* still in use */
+        bool pinned;    /* holds what a carried-over entry needs */
     } * parts;
 };
 
@@ -42,7 +43,8 @@ static int counting_begin(const struct plan *p, struct counting *c, struct err *
         struct claimed *to = &c->images[c->image_count];
         if (p->entries[i].type != ENTRY_IMAGE)
             continue;
-        *to = (struct claimed){.image = m->id, .page_count = m->page_count};
+        *to = (struct claimed){
+            .image = m->id, .page_count = m->page_count, .pinned = p->entries[i].carried != NULL};
         to->bits =
             m->page_count / 8 < SIZE_MAX ? mem_alloc((size_t)(m->page_count / 8 + 1), 1) : NULL;
         if (!to->bits)
@@ -73,14 +75,21 @@ static uint64_t count_block(struct claimed *m, const struct part_block *b)
     return live;
 }
 
-static bool has_runs_in(const struct plan *p, const struct part_ref *ref)
+/* What runs of entries and of the entry list refer to, in bytes: chunks in use, each as long as
+ * the part's are on the average. */
+static void count_runs(const struct plan *p, const struct part_file *f, struct live *live)
 {
-    for (size_t i = 0; i < p->entry_count; i++)
-        for (size_t k = 0; k < p->entries[i].run_count; k++)
-            if (p->entries[i].runs[k].epoch == ref->epoch &&
-                p->entries[i].runs[k].sequence == ref->sequence)
-                return true;
-    return false;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < f->meta->block_count; i++)
+        if (f->meta->blocks[i].kind == BLOCK_CHUNKS)
+            bytes += f->meta->blocks[i].raw_bytes;
+    for (size_t i = 0; i < p->used_count; i++) {
+        const struct plan_used *u = &p->used[i];
+        if (u->epoch != f->ref.epoch || u->sequence != f->ref.sequence)
+            continue;
+        live->bytes += u->chunks * (bytes / MAX(f->meta->chunk_total, UINT64_C(1)));
+        live->pinned |= u->pinned;
+    }
 }
 
 /* Newest first, so that the first part that has a page is the one that it is in use from. */
@@ -94,12 +103,13 @@ static int count_live(struct plan *p, struct counting *c, size_t *ret_bad, struc
             return rc;
         struct live *live = &c->parts[i - 1];
         live->index = i - 1;
-        live->pinned = has_runs_in(p, &p->listed[i - 1]);
+        count_runs(p, f, live);
         for (size_t k = 0; k < f->meta->block_count; k++) {
             const struct part_block *b = &f->meta->blocks[k];
             struct claimed *m = b->kind == BLOCK_PAGES ? find_claimed(c, b->image) : NULL;
-            if (m)
-                live->pages += count_block(m, b);
+            uint64_t pages = m ? count_block(m, b) : 0;
+            live->bytes += pages << b->page_shift;
+            live->pinned |= pages > 0 && m->pinned;
         }
     }
     return 0;
@@ -110,23 +120,37 @@ static int fewest_first(const void *x, const void *y)
     const struct live *a = x, *b = y;
     if (a->pinned != b->pinned)
         return a->pinned ? 1 : -1;
-    if (a->pages != b->pages)
-        return a->pages < b->pages ? -1 : 1;
+    if (a->bytes != b->bytes)
+        return a->bytes < b->bytes ? -1 : 1;
     return a->index < b->index ? -1 : 1;
 }
 
-static void leave_off(struct plan *p, struct counting *c)
+static int compare_refs(const void *a, const void *b)
+{
+    return part_order(a, b);
+}
+
+static int leave_off(struct plan *p, struct counting *c, struct err *e)
 {
     size_t kept = 0;
+    free(p->left_off);
+    p->left_off_count = 0;
+    p->left_off = mem_alloc(PLAN_DROP, sizeof *p->left_off);
+    if (!p->left_off)
+        return err_nomem(e);
     qsort(c->parts, c->part_count, sizeof *c->parts, fewest_first);
-    for (size_t i = 0; i < MIN(c->part_count, (size_t)PLAN_DROP) && !c->parts[i].pinned; i++)
+    for (size_t i = 0; i < MIN(c->part_count, (size_t)PLAN_DROP) && !c->parts[i].pinned; i++) {
+        p->left_off[p->left_off_count++] = p->listed[c->parts[i].index];
         memset(&p->listed[c->parts[i].index], 0, sizeof *p->listed);
+    }
+    qsort(p->left_off, p->left_off_count, sizeof *p->left_off, compare_refs);
     for (size_t i = 0; i < p->listed_count; i++)
         if (p->listed[i].size_bytes)
             p->listed[kept++] = p->listed[i];
     p->listed_count = kept;
     p->as_parent = false;
     p->consolidates = true;
+    return 0;
 }
 
 /* 128, or 64 plus twice the parts that a full pass fills if that is more. */
@@ -148,7 +172,7 @@ int plan_consolidate(struct plan *p, size_t *ret_bad, struct err *e)
     if (rc == 0)
         rc = count_live(p, &c, ret_bad, e);
     if (rc == 0)
-        leave_off(p, &c);
+        rc = leave_off(p, &c, e);
     counting_free(&c);
     return rc;
 }

@@ -1,6 +1,7 @@
 #include "snapshot/pool.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "snapshot/entry.h"
@@ -82,6 +83,34 @@ static int open_at(struct pool *p, size_t i, const struct part_ref *ref, struct 
                        p->at[i].store->name, ref->epoch, ref->sequence, p->source,
                        listed->ref.size_bytes, want.size_bytes);
     return open_any_mark(p, i, &want, listed->mark, e);
+}
+
+void pool_failed(struct pool *p, size_t i, const struct part_ref *ref, const struct err *e)
+{
+    note_failure(p, i, ref, e);
+}
+
+int pool_file(struct pool *p, size_t i, const struct part_ref *ref, struct store_file **ret,
+              struct err *e)
+{
+    static const enum part_mark marks[] = {PART_SNAP, PART_PACK, PART_DEL};
+    const struct listed_part *listed = listing_find(p->at[i].listing, ref);
+    char name[PART_NAME_SIZE], path[SOURCE_NAME_SIZE + 1 + PART_NAME_SIZE];
+    int rc = ERR_NOT_FOUND;
+    if (p->gone[i] || !listed || listed->mark == PART_BAD)
+        return err_set(e, ERR_NOT_FOUND, p->at[i].store->name,
+                       "%s lacks part %04" PRIu32 "-%08" PRIu64 " of source %s",
+                       p->at[i].store->name, ref->epoch, ref->sequence, p->source);
+    if (listed->ref.size_bytes != ref->size_bytes)
+        return err_set(e, ERR_DAMAGED, p->at[i].store->name,
+                       "%s: part %04" PRIu32 "-%08" PRIu64 " of source %s has another length",
+                       p->at[i].store->name, ref->epoch, ref->sequence, p->source);
+    for (size_t k = 0; rc == ERR_NOT_FOUND && k <= ARRAY_LEN(marks); k++) {
+        part_name_format(ref, k ? marks[k - 1] : listed->mark, name);
+        snprintf(path, sizeof path, "%s/%s", p->source, name);
+        rc = store_open(p->at[i].store, path, ret, e);
+    }
+    return rc;
 }
 
 /* The order in which stores are asked: one that has the part open first. */

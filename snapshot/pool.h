@@ -41,6 +41,14 @@ size_t pool_holders(const struct pool *p, const struct part_ref *ref);
 int pool_part(struct pool *p, const struct part_ref *ref, const struct part_file **ret,
               struct err *e);
 
+/* Opens the part's file on store number `i`, whatever its mark is now, without reading anything of
+ * it. *ret is the caller's. ERR_NOT_FOUND, ERR_DAMAGED (another length), the store's errors. */
+int pool_file(struct pool *p, size_t i, const struct part_ref *ref, struct store_file **ret,
+              struct err *e);
+
+/* Books a failure of a copy that the caller read by itself, as the pool's own readers do. */
+void pool_failed(struct pool *p, size_t i, const struct part_ref *ref, const struct err *e);
+
 /* Reads block number `index` of the part; *ret_raw lies in the reader. */
 int pool_block(struct pool *p, const struct part_ref *ref, size_t index, struct block_reader *r,
                const uint8_t **ret_raw, struct err *e);

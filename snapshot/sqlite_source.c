@@ -2,13 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <pwd.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "snapshot/attributes.h"
 #include "snapshot/sqlite_sink.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/err.h"
@@ -23,7 +24,6 @@
 #define NO_HEADWAY_MAX 5
 #define ATTEMPTS_MAX 5
 #define LOCK_WAIT_MS 10000
-#define QUIET_NS (INT64_C(2) * 1000000000)
 
 struct geometry {
     uint8_t page_shift;
@@ -54,18 +54,6 @@ bool sqlite_is_database(const char *path)
 
 /* ---- what the files look like from outside ---- */
 
-static int64_t ns_of(const struct timespec *t)
-{
-    return (int64_t)t->tv_sec * 1000000000 + t->tv_nsec;
-}
-
-static bool is_quiet(const struct stat *st)
-{
-    int64_t now_ns = clock_now_us() * 1000;
-    int64_t changed_ns = MAX(ns_of(&st->st_mtim), ns_of(&st->st_ctim));
-    return changed_ns < now_ns - QUIET_NS;
-}
-
 int sqlite_signature(const char *path, struct entry_bytes *ret, struct err *e)
 {
     static const char *const suffixes[] = {"", "-wal", "-journal"};
@@ -82,12 +70,12 @@ int sqlite_signature(const char *path, struct entry_bytes *ret, struct err *e)
             buf_put_u8(&b, 0);
             continue;
         }
-        quiet &= is_quiet(&st);
+        quiet &= attributes_settled(&st);
         buf_put_u8(&b, 1);
         buf_put_u64(&b, (uint64_t)st.st_ino);
         buf_put_u64(&b, (uint64_t)st.st_size);
-        buf_put_u64(&b, (uint64_t)ns_of(&st.st_mtim));
-        buf_put_u64(&b, (uint64_t)ns_of(&st.st_ctim));
+        buf_put_u64(&b, (uint64_t)attributes_ns(&st.st_mtim));
+        buf_put_u64(&b, (uint64_t)attributes_ns(&st.st_ctim));
     }
     *ret = (struct entry_bytes){0};
     if (b.bad)
@@ -138,7 +126,8 @@ static uint64_t wal_bytes(const struct taking *t)
 static bool same_file(const struct stat *a, const struct stat *b)
 {
     return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
-           ns_of(&a->st_mtim) == ns_of(&b->st_mtim) && ns_of(&a->st_ctim) == ns_of(&b->st_ctim);
+           attributes_ns(&a->st_mtim) == attributes_ns(&b->st_mtim) &&
+           attributes_ns(&a->st_ctim) == attributes_ns(&b->st_ctim);
 }
 
 /* ---- SQLite ---- */
@@ -198,8 +187,27 @@ static char *uri_of(const char *path, const char *query)
     return (char *)b.data;
 }
 
+/* As root SQLite gives each -wal that it opens to the database's owner, even when it is his: that
+ * would change its ctime, and so the source, by looking at it. */
+static int chown_if_needed(int fd, uid_t uid, gid_t gid)
+{
+    struct stat st;
+    if (fstat(fd, &st) == 0 && st.st_uid == uid && st.st_gid == gid)
+        return 0;
+    return fchown(fd, uid, gid);
+}
+
+static void leave_owners_alone(void)
+{
+    sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+    if (vfs && vfs->iVersion >= 3 && vfs->xSetSystemCall)
+        vfs->xSetSystemCall(vfs, "fchown", (sqlite3_syscall_ptr)chown_if_needed);
+}
+
 static int open_database(struct taking *t, bool immutable, struct err *e)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, leave_owners_alone);
     OWN_MEM char *uri = uri_of(t->path, immutable ? "mode=ro&immutable=1" : "mode=ro");
     if (!uri)
         return err_nomem(e);
@@ -421,37 +429,17 @@ static int take_once(struct taking *t, struct err *e)
 
 /* ---- the entry ---- */
 
-static char *name_of_user(uid_t uid)
-{
-    struct passwd entry, *found = NULL;
-    char text[4096];
-    return getpwuid_r(uid, &entry, text, sizeof text, &found) == 0 && found ? strdup(found->pw_name)
-                                                                            : NULL;
-}
-
-static char *name_of_group(gid_t gid)
-{
-    struct group entry, *found = NULL;
-    char text[16384];
-    return getgrgid_r(gid, &entry, text, sizeof text, &found) == 0 && found ? strdup(found->gr_name)
-                                                                            : NULL;
-}
-
 static int fill_entry(struct taking *t, struct entry *ret, struct err *e)
 {
-    struct entry n = {.type = ENTRY_IMAGE,
-                      .has_owner = true,
-                      .mode = t->before.st_mode & 07777,
-                      .uid = t->before.st_uid,
-                      .gid = t->before.st_gid,
-                      .mtime_ns = ns_of(&t->before.st_mtim),
-                      .as_of_us = t->as_of_us,
-                      .image = t->image.of};
+    struct entry n = {.type = ENTRY_IMAGE, .as_of_us = t->as_of_us, .image = t->image.of};
     n.path = strdup(t->path);
-    if (!n.path)
-        return err_nomem(e);
-    n.owner = name_of_user(t->before.st_uid);
-    n.group = name_of_group(t->before.st_gid);
+    int rc = n.path ? attributes_fill(&t->before, &n, e) : err_nomem(e);
+    if (rc == 0)
+        rc = attributes_read_extended(-1, -1, t->path, t->path, &n.xattrs, e);
+    if (rc) {
+        entry_free(&n);
+        return rc;
+    }
     n.signature = t->signature;
     t->signature = (struct entry_bytes){0};
     *ret = n;

@@ -21,6 +21,8 @@
 #include "syncd/upkeep.h"
 #include "transport/store.h"
 
+#define FAILED_TOLD 20 /* entries named on the terminal; --json has up to 1,000 */
+
 /* One source's run. */
 struct job {
     struct upkeep u; /* first: its callbacks get a job as their arg */
@@ -109,6 +111,7 @@ static int run_backup(struct job *j, const char *fingerprint_dir, uint64_t seque
                               .ruler = &s->ruler,
                               .min_sequence = sequence + 1,
                               .fingerprint_dir = fingerprint_dir,
+                              .state_dir = s->conf->state_dir,
                               .is_ours = on_is_ours,
                               .is_damaged = upkeep_is_damaged,
                               .publishing = on_publishing,
@@ -307,6 +310,18 @@ static json_t *json_workers(const struct job *j)
     return list;
 }
 
+static json_t *json_failed(const struct backup_result *r)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; list && i < r->failed_listed; i++) {
+        json_t *f = json_object();
+        report_json_set(f, "path", report_json_text(r->failed[i].path));
+        report_json_set(f, "reason", report_json_text(r->failed[i].reason));
+        json_array_append_new(list, f);
+    }
+    return list;
+}
+
 static json_t *json_source(const struct job *j)
 {
     json_t *o = json_object();
@@ -321,7 +336,9 @@ static json_t *json_source(const struct job *j)
     report_json_set(o, "bytes_changed", report_json_size(r->changed_bytes));
     report_json_set(o, "bytes_sent", report_json_size(r->sent_bytes));
     report_json_set(o, "consolidated", json_boolean(r->consolidated));
-    report_json_set(o, "failed_entries", json_array());
+    report_json_set(o, "failed_entries", json_failed(r));
+    report_json_set(o, "failed_count", json_integer((json_int_t)r->failed_count));
+    report_json_set(o, "skew_s", report_json_seconds(r->skew_us));
     report_json_set(o, "workers", json_workers(j));
     return o;
 }
@@ -346,6 +363,20 @@ static void say_result(struct job *j)
             report_say(j->report, "  %s: stored\n", j->s->workers[i].conf->name);
 }
 
+/* One line for each, so that what is missing or older than the snapshot is seen. */
+static void warn_of_failed(struct job *j)
+{
+    for (size_t i = 0; i < j->result.failed_listed && i < FAILED_TOLD; i++) {
+        struct err e = ERR_INIT;
+        const struct backup_failed *f = &j->result.failed[i];
+        err_set(&e, ERR_SOURCE, f->path, "%s", f->reason);
+        report_warning(j->report, &e);
+    }
+    if (j->result.failed_count > FAILED_TOLD)
+        report_say(j->report, "%s: %zu entries in all could not be taken\n", j->source->name,
+                   j->result.failed_count);
+}
+
 static void report_job(struct job *j, json_t *list)
 {
     if (j->rc) {
@@ -355,11 +386,23 @@ static void report_job(struct job *j, json_t *list)
     for (size_t i = 0; i < j->s->worker_count; i++)
         if (!j->workers[i].stored && j->worker_errors[i].code && j->rc == 0)
             report_warning(j->report, &j->worker_errors[i]);
+    if (j->rc == 0)
+        warn_of_failed(j);
     json_array_append_new(list, json_source(j));
     say_result(j);
+    backup_result_free(&j->result);
 }
 
 /* ---- all of it ---- */
+
+static int check_source_kind(const struct conf_source *source, struct err *e)
+{
+    if (source->path && !source->preset && !source->postgres)
+        return 0;
+    err_set(e, ERR_UNSUPPORTED, source->name,
+            "this version takes sources with `path` only; nothing of it is backed up");
+    return err_hint(e, "Name the databases with path = {\"...\"}.");
+}
 
 static void run_job(struct job *j)
 {
@@ -375,7 +418,9 @@ static void run_job(struct job *j)
         j->worker_errors[i] = j->s->workers[i].err;
     }
     j->started_us = clock_now_us();
-    j->rc = lock_take(&o, &j->u.lock, &j->err);
+    j->rc = check_source_kind(j->source, &j->err);
+    if (j->rc == 0)
+        j->rc = lock_take(&o, &j->u.lock, &j->err);
     if (j->rc)
         return;
     snprintf(title, sizeof title, "backup of %s", j->source->name);

@@ -38,8 +38,11 @@ struct bringing {
     bool to_stdout, hook_ran;
 };
 
-static const char *const result_names[] = {"would-restore", "restored", "equal", "salvaged",
-                                           "differs"};
+static const char *const result_names[] = {"would-restore", "restored", "equal",
+                                           "salvaged",      "lost",     "differs"};
+
+/* An answer of --json must not grow with the tree: what is in order is only counted beyond this. */
+#define FILES_LISTED 2000
 
 static json_t *json_missing(const struct restored_file *f)
 {
@@ -67,15 +70,28 @@ static void say_file(struct bringing *b, const struct restored_file *f)
     if (f->fetched && f->fetched->note[0])
         report_print(b->report, "              %s\n",
                      show_safe_into(f->fetched->note, reason, sizeof reason));
-    if (f->result == RESTORE_SALVAGED)
+    if (f->result == RESTORE_SALVAGED && f->fetched)
         report_print(b->report,
                      "              %" PRIu64 " pages are lost; try sqlite3's .recover\n",
                      f->fetched->missing_pages);
+    else if (f->result == RESTORE_SALVAGED || f->result == RESTORE_LOST)
+        report_print(b->report, "              %" PRIu64 " bytes of it are lost\n", f->lost_bytes);
+}
+
+static bool is_listed(const struct bringing *b, const struct restored_file *f)
+{
+    bool ordinary =
+        f->result == RESTORE_RESTORED || f->result == RESTORE_EQUAL || f->result == RESTORE_WOULD;
+    return !ordinary || json_array_size(b->files) < FILES_LISTED;
 }
 
 static void on_file(void *arg, const struct restored_file *f)
 {
     struct bringing *b = arg;
+    if (!b->to_stdout)
+        say_file(b, f);
+    if (!is_listed(b, f))
+        return;
     json_t *o = json_object();
     report_json_set(o, "path", report_json_text(f->path));
     report_json_set(o, "target", report_json_text(f->target));
@@ -88,9 +104,8 @@ static void on_file(void *arg, const struct restored_file *f)
     report_json_set(o, "lost_pages",
                     f->fetched ? report_json_size(f->fetched->missing_pages) : json_null());
     report_json_set(o, "lost", json_missing(f));
+    report_json_set(o, "lost_bytes", report_json_size(f->lost_bytes));
     json_array_append_new(b->files, o);
-    if (!b->to_stdout)
-        say_file(b, f);
 }
 
 static void on_total(void *arg, uint64_t bytes)
@@ -201,6 +216,10 @@ static void say_summary(struct bringing *b, const struct restore_summary *sum)
     report_say(b->report, "%s%zu of %zu entries, %s%s\n", dry ? "would restore " : "restored ",
                sum->count - sum->equal, sum->count, size,
                sum->equal ? "; the rest was there already, equal" : "");
+    if (sum->owner_differs)
+        report_say(b->report,
+                   "%zu owners or attributes could not be set; restore as root for that\n",
+                   sum->owner_differs);
     if (b->old_kept_at)
         report_say(b->report, "what was there before is in %s\n", b->old_kept_at);
     if (sum->older)
@@ -326,6 +345,7 @@ static int restore_chosen(struct bringing *b, struct err *e)
         return rc;
     say_choice(b);
     rc = args_flag(b->args, "in-place") ? run_in_place(b, &sum, e) : run_restore(b, &sum, e);
+    report_set(b->report, "files_count", json_integer((json_int_t)sum.count));
     if (rc == 0)
         say_summary(b, &sum);
     return rc == 0 && sum.salvaged ? EXIT_PARTLY : rc;

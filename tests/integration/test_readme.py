@@ -30,6 +30,7 @@ class TestReadme(EnrolmentCase):
 
     def syncd(self, words):
         urls = {"worker1.local": self.servers[0], "worker2.local": self.servers[1]}
+        known = words[0] == "restore"  # it logs in anew, with nothing but the password
         more = []
         for i, word in enumerate(words):
             for host, server in urls.items():
@@ -38,8 +39,9 @@ class TestReadme(EnrolmentCase):
                     # worker1 and worker2 are one machine here: their paths must differ.
                     words[i] += host[6]
                     more = ["--host-key", server.fingerprint(), "--password-file", self.password,
-                            "--name", host.split(".")[0]]
-        words = [w.replace("/var/tmp/look", self.path("look")) for w in words]
+                            *([] if known else ["--name", host.split(".")[0]])]
+        words = [w.replace("/var/tmp/look", self.path("look"))
+                 .replace("/var/tmp/rebuilt", self.path("rebuilt")) for w in words]
         self.house_.text(*words, *more)
 
     def rescue(self, words):
@@ -87,4 +89,5 @@ class TestReadme(EnrolmentCase):
                     self.other(words)
         self.assertGreater(ran, 10)
         self.assertTrue(os.path.exists(self.path("look") + db))
+        self.assertTrue(os.path.exists(self.path("rebuilt") + db))
         self.assertTrue(os.path.exists(self.path("rescued") + db))

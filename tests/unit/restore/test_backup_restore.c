@@ -90,6 +90,7 @@ static int teardown(void **state)
         listing_free(&w->listings[i]);
     }
     free(w->source.name);
+    backup_result_free(&w->result);
     test_remove_tree(w->dir);
     free(w);
     return 0;
@@ -136,6 +137,7 @@ static void backup(struct world *w)
                               .publishing = note_sequence,
                               .arg = w};
     list_all(w);
+    backup_result_free(&w->result);
     for (int i = 0; i < MAX_WORKERS; i++) {
         if (!w->present[i])
             continue;

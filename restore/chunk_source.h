@@ -1,0 +1,36 @@
+/* Content by its chunks, from the parts of one snapshot on all workers, for restoring many files:
+ * the chunk list of a part is read once and kept in a temporary file, not in memory; blocks that
+ * follow each other are read together, and the last few stay unpacked, since neighbours in a tree
+ * are neighbours in a part. Each block comes from whoever has it whole. One thread; blocks as the
+ * stores do. Memory: 5 MiB. */
+#ifndef SYNCD_RESTORE_CHUNK_SOURCE_H
+#define SYNCD_RESTORE_CHUNK_SOURCE_H
+
+#include <stdatomic.h>
+
+#include "snapshot/pool.h"
+
+struct chunk_source;
+struct err;
+
+struct chunk_source_options {
+    struct pool *pool;
+    const struct snapshot *snapshot; /* must outlive the source, as the pool must */
+    const char *dir;                 /* for a temporary file; NULL: in memory */
+    /* Give zeros for what no worker has whole: `take` gets NULL for it. What it cannot give is a
+     * part whose chunk list is lost, since the lengths are in there. */
+    bool salvage;
+    const atomic_bool *cancel; /* may be NULL */
+};
+
+int chunk_source_new(const struct chunk_source_options *o, struct chunk_source **ret,
+                     struct err *e);
+void chunk_source_free(struct chunk_source *c); /* NULL is fine */
+
+/* Gives the content of the runs in order, in pieces; an answer other than 0 of `take` ends it.
+ * ERR_DAMAGED: no worker has a chunk whole, or a run leads nowhere; ERR_CANCELLED; the stores'. */
+typedef int chunk_source_fn(void *arg, const uint8_t *p, size_t n, struct err *e);
+int chunk_source_read(struct chunk_source *c, const struct part_run *runs, size_t count,
+                      chunk_source_fn *take, void *arg, struct err *e);
+
+#endif

@@ -1,0 +1,87 @@
+/* Shared by restore.c (the run), restore_image.c, restore_file.c, restore_link.c (links and
+ * folders) and restore_batch.c (many small files durable at once). */
+#ifndef SYNCD_RESTORE_RESTORE_INTERNAL_H
+#define SYNCD_RESTORE_RESTORE_INTERNAL_H
+
+#include "restore/chunk_source.h"
+#include "restore/place.h"
+#include "restore/restore.h"
+#include "snapshot/spool.h"
+#include "syncd/base/err.h"
+
+#define BATCH_FILES 128
+#define BATCH_BYTES (UINT64_C(16) << 20)
+
+/* A file that is written but does not have its name yet. */
+struct batched {
+    struct place at;
+    char tmp[64];
+    struct entry entry; /* what is told of it: path, size, as_of, carried */
+    struct restored_file file;
+};
+
+struct restoring {
+    const struct restore_params *p;
+    struct restore_summary *summary;
+    struct spool *entries; /* all of the snapshot's */
+    struct chunk_source *chunks;
+    int root_fd; /* -1: not there yet */
+    char *root;
+    uint64_t needed_bytes;
+    size_t matched;
+    struct err first_difference;
+    size_t folder_count, folder_cap;
+    uint64_t *folders; /* places in `entries` of the folders that were made or met */
+    uint64_t entry_at; /* of the entry in hand */
+    size_t batch_count;
+    uint64_t batch_bytes;
+    struct batched batch[BATCH_FILES];
+};
+
+/* restore.c */
+bool restore_matches(const struct restore_params *p, const struct entry *n);
+void restore_tell(struct restoring *r, const struct entry *n, const struct place *at,
+                  struct restored_file *f);
+/* What stands at an entry's place is something else: *ret_result DIFFERS, and why, once. */
+void restore_differs(struct restoring *r, const struct place *at, const char *what,
+                     enum restore_result *ret_result);
+
+/* restore_image.c. What is at the entry's place now: *ret_result WOULD (nothing), EQUAL or
+ * DIFFERS; so for the others. */
+int restore_look_image(struct restoring *r, const struct entry *n, const struct place *at,
+                       enum restore_result *ret_result, struct err *e);
+int restore_write_image(struct restoring *r, const struct entry *n, const struct place *at,
+                        struct restored_file *f, struct err *e);
+/* To standard output, by way of a scratch file at `at`. */
+int restore_stream_image(struct restoring *r, const struct entry *n, const struct place *at,
+                         struct restored_file *f, struct err *e);
+
+/* restore_file.c */
+int restore_look_file(struct restoring *r, const struct entry *n, const struct place *at,
+                      enum restore_result *ret_result, struct err *e);
+/* Writes it and hands it to the batch, which tells of it. */
+int restore_write_file(struct restoring *r, const struct entry *n, struct place *at, struct err *e);
+int restore_stream_file(struct restoring *r, const struct entry *n, struct restored_file *f,
+                        struct err *e);
+
+/* restore_link.c */
+int restore_look_plain(struct restoring *r, const struct entry *n, const struct place *at,
+                       enum restore_result *ret_result, struct err *e);
+int restore_make_folder(struct restoring *r, const struct entry *n, const struct place *at,
+                        struct err *e);
+int restore_make_symlink(struct restoring *r, const struct entry *n, const struct place *at,
+                         struct restored_file *f, struct err *e);
+/* A hard link to an entry that is restored too; else a file with that one's content. */
+int restore_make_hard_link(struct restoring *r, struct entry *n, struct place *at,
+                           struct restored_file *f, struct err *e);
+/* Modes, owners, attributes and times of the folders, the deepest first. */
+int restore_finish_folders(struct restoring *r, struct err *e);
+
+/* restore_batch.c. Takes over g, *at (emptied) and n's fields that it needs. */
+int batch_add(struct restoring *r, struct placing *g, struct place *at, const struct entry *n,
+              const struct restored_file *f, struct err *e);
+/* Makes what waits durable and gives it its names. */
+int batch_flush(struct restoring *r, struct err *e);
+void batch_drop(struct restoring *r); /* on the way out: removes what has no name yet */
+
+#endif

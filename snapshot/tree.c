@@ -1,0 +1,130 @@
+#include "snapshot/tree.h"
+
+#include <string.h>
+
+#include "snapshot/content.h"
+#include "snapshot/tree_internal.h"
+#include "syncd/base/mem.h"
+
+int tree_open(const struct tree_options *o, struct tree **ret, struct err *e)
+{
+    struct tree *t = mem_alloc(1, sizeof *t);
+    if (!t)
+        return err_nomem(e);
+    t->o = *o;
+    int rc = tree_roots_make(o->paths, o->exclude, o->own_dir, &t->roots, e);
+    if (rc) {
+        free(t);
+        return rc;
+    }
+    *ret = t;
+    return 0;
+}
+
+/* What one attempt has made. */
+static void drop_attempt(struct tree *t)
+{
+    spool_close(TAKE_PTR(t->out));
+    spool_close(TAKE_PTR(t->vanished));
+    id_table_close(TAKE_PTR(t->links));
+    id_table_close(TAKE_PTR(t->linked_before));
+    for (size_t i = 0; i < t->database_count; i++) {
+        struct tree_database *d = &t->databases[i];
+        entry_free(&d->entry);
+        d->has_entry = d->is_same = d->is_carried = d->done = false;
+    }
+    for (size_t i = 0; i < t->totals.failed_listed; i++) {
+        free(t->totals.failed[i].path);
+        free(t->totals.failed[i].reason);
+    }
+    free(t->totals.failed);
+    t->totals = (struct tree_totals){0};
+    t->next_database = t->parent_entries = t->vanished_count = t->special_count = 0;
+}
+
+void tree_close(struct tree *t)
+{
+    if (!t)
+        return;
+    drop_attempt(t);
+    for (size_t i = 0; i < t->database_count; i++)
+        free(t->databases[i].path);
+    free(t->databases);
+    tree_roots_free(&t->roots);
+    free(t);
+}
+
+int tree_begin(struct tree *t, const struct source_run *run, struct plan *plan, bool audit,
+               struct err *e)
+{
+    drop_attempt(t);
+    t->run = run;
+    t->plan = plan;
+    t->audit = audit;
+    int rc = spool_open(t->o.dir, &t->out, e);
+    if (rc == 0)
+        rc = spool_open(t->o.dir, &t->vanished, e);
+    if (rc == 0)
+        rc = id_table_open(t->o.dir, NULL, &t->links, e);
+    if (rc == 0)
+        rc = id_table_open(t->o.dir, NULL, &t->linked_before, e);
+    return rc;
+}
+
+const struct tree_totals *tree_totals(const struct tree *t)
+{
+    return &t->totals;
+}
+
+bool tree_is_as_before(const struct tree *t)
+{
+    const struct tree_totals *s = &t->totals;
+    return s->fresh == 0 && s->carried == 0 && s->gone == 0 && s->failed_count == 0 && s->same > 0;
+}
+
+/* ---- the entry list ---- */
+
+static int write_record(const struct entry *n, struct buf *record, struct content_writer *to,
+                        struct err *e)
+{
+    buf_reset(record);
+    entry_encode(n, record);
+    return record->bad ? err_nomem(e) : content_write(to, record->data, record->len, e);
+}
+
+/* One of the two sorted lists that become one. */
+struct half {
+    struct spool_reader reader;
+    bool has;
+    struct entry entry;
+};
+
+static int advance(struct half *h, struct err *e)
+{
+    entry_free(&h->entry);
+    int rc = spool_next(&h->reader, &h->entry, e);
+    h->has = rc == 1;
+    return MIN(rc, 0);
+}
+
+int tree_write(struct tree *t, const struct entry *config, struct content_writer *to, struct err *e)
+{
+    OWN_BUF struct buf record = BUF_INIT;
+    struct half a = {.reader = spool_read(t->out)}, b = {.reader = spool_read(t->vanished)};
+    int rc = advance(&a, e);
+    if (rc == 0)
+        rc = advance(&b, e);
+    while (rc == 0 && (a.has || b.has)) {
+        struct half *next = !b.has || (a.has && strcmp(a.entry.path, b.entry.path) < 0) ? &a : &b;
+        rc = write_record(&next->entry, &record, to, e);
+        if (rc == 0)
+            rc = advance(next, e);
+    }
+    if (rc == 0 && config)
+        rc = write_record(config, &record, to, e);
+    entry_free(&a.entry);
+    entry_free(&b.entry);
+    spool_reader_free(&a.reader);
+    spool_reader_free(&b.reader);
+    return rc ? rc : content_end(to, e);
+}

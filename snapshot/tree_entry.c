@@ -1,0 +1,307 @@
+/* What becomes of one entry: taken, recognised, carried over, gone. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "snapshot/attributes.h"
+#include "snapshot/tree_internal.h"
+#include "syncd/base/clock.h"
+#include "syncd/base/mem.h"
+
+static const char vanished_reason[] =
+    "it vanished together with more than half of its source; it is kept until a run an hour later "
+    "finds the same";
+
+void tree_notice(const struct tree *t, const char *fmt, ...)
+{
+    char text[1024];
+    va_list args;
+    if (!t->run || !t->run->notice)
+        return;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    t->run->notice(t->run->arg, text);
+}
+
+/* ---- into the new list ---- */
+
+int tree_emit(struct tree *t, const struct entry *entry, uint64_t *ret_at, struct err *e)
+{
+    int rc = spool_add(t->out, entry, ret_at, e);
+    if (rc == 0)
+        t->totals.size_bytes += entry_size(entry);
+    return rc;
+}
+
+static void note_as_of(struct tree *t, int64_t as_of_us)
+{
+    if (!t->totals.as_of_us || as_of_us < t->totals.as_of_us)
+        t->totals.as_of_us = as_of_us;
+}
+
+int tree_emit_fresh(struct tree *t, const struct entry *entry, int64_t as_of_us, uint64_t *ret_at,
+                    struct err *e)
+{
+    int rc = tree_emit(t, entry, ret_at, e);
+    if (rc == 0) {
+        note_as_of(t, as_of_us);
+        t->totals.fresh++;
+    }
+    return rc;
+}
+
+/* The record stays as it was, byte for byte, so that the list's chunk does: its own as_of is when
+ * the file was read, but what it says is true now. */
+int tree_emit_same(struct tree *t, struct entry *before, uint64_t *ret_at, struct err *e)
+{
+    bool was_carried = before->carried != NULL;
+    free(TAKE_PTR(before->carried));
+    signature_clear_missing(&before->signature);
+    int rc = tree_emit(t, before, ret_at, e);
+    if (rc == 0) {
+        note_as_of(t, t->began_us);
+        t->totals.same += !was_carried;
+        t->totals.fresh += was_carried;
+    }
+    return rc;
+}
+
+int tree_emit_database(struct tree *t, struct tree_database *d, struct entry *before, struct err *e)
+{
+    if (d->done)
+        return 0;
+    d->done = true;
+    if (!d->has_entry)
+        return tree_fail(t, d->path, &d->err, before, e);
+    if (d->is_same)
+        return tree_emit_same(t, &d->entry, NULL, e);
+    return tree_emit_fresh(t, &d->entry, d->entry.as_of_us, NULL, e);
+}
+
+int tree_emit_databases(struct tree *t, const char *before_path, struct err *e)
+{
+    int rc = 0;
+    for (; t->next_database < t->database_count; t->next_database++) {
+        struct tree_database *d = &t->databases[t->next_database];
+        if (before_path && strcmp(d->path, before_path) >= 0)
+            break;
+        /* The walk did not meet it, so it was deleted after it was taken; what was given up is gone
+         * like any other file. */
+        if (!d->done && d->has_entry)
+            rc = tree_emit_database(t, d, NULL, e);
+        if (rc)
+            break;
+    }
+    return rc;
+}
+
+/* ---- failing ---- */
+
+int tree_note_failed(struct tree *t, const char *path, const char *reason, const struct err *why,
+                     struct err *e)
+{
+    struct tree_totals *s = &t->totals;
+    if (s->failed_count++ == 0)
+        s->first = *why;
+    if (s->failed_listed >= TREE_FAILED_LISTED)
+        return 0;
+    struct tree_failed one = {.path = strdup(path), .reason = strdup(reason)};
+    if (!one.path || !one.reason ||
+        mem_grow(&s->failed, &s->failed_cap, s->failed_listed + 1, sizeof *s->failed)) {
+        free(one.path);
+        free(one.reason);
+        return err_nomem(e);
+    }
+    s->failed[s->failed_listed++] = one;
+    return 0;
+}
+
+int tree_note_linked(struct tree *t, const struct entry *before, struct err *e)
+{
+    uint8_t key[ID_TABLE_KEY], value[ID_TABLE_VALUE] = {1};
+    if (before->type != ENTRY_FILE || !signature_linked(&before->signature))
+        return 0;
+    digest_chunk_id(t->plan->o.pool->repository->seed, before->path, strlen(before->path), key);
+    le64_put(value + 8, t->before_at);
+    return id_table_put(t->linked_before, key, value, NULL, NULL, e);
+}
+
+/* A hard link that is carried over becomes a file of its own, with the content of the entry that it
+ * pointed to: that one may not be in the new list any more. *ret_found false: it is not known. */
+static int unlink_carried(struct tree *t, struct entry *before, bool *ret_found, struct err *e)
+{
+    uint8_t key[ID_TABLE_KEY], value[ID_TABLE_VALUE];
+    struct entry first = {0};
+    digest_chunk_id(t->plan->o.pool->repository->seed, before->link, strlen(before->link), key);
+    int rc = id_table_get(t->linked_before, key, value, e);
+    *ret_found = rc == 1;
+    if (rc <= 0)
+        return rc;
+    rc = spool_at(t->o.parent, le64_get(value + 8), &first, e);
+    if (rc)
+        return rc;
+    before->type = ENTRY_FILE;
+    free(TAKE_PTR(before->link));
+    before->size = first.size;
+    before->run_count = first.run_count;
+    before->runs = TAKE_PTR(first.runs);
+    before->holes = first.holes;
+    first.holes = (struct entry_bytes){0};
+    entry_free(&first);
+    return 0;
+}
+
+/* Makes an entry of the parent fit to be carried over; false: its content is lost. */
+static int make_carried(struct tree *t, struct entry *before, const char *reason, bool *ret_fit,
+                        struct err *e)
+{
+    int rc = 0;
+    *ret_fit = true;
+    if (before->type == ENTRY_HARDLINK)
+        rc = unlink_carried(t, before, ret_fit, e);
+    if (rc || !*ret_fit)
+        return rc;
+    *ret_fit = plan_carry(t->plan, before);
+    if (before->carried && strcmp(before->carried, reason) == 0)
+        return 0;
+    free(before->carried);
+    before->carried = strdup(reason);
+    return before->carried ? 0 : err_nomem(e);
+}
+
+static void book_carried(struct tree *t, const struct entry *entry)
+{
+    struct tree_database *d =
+        entry->type == ENTRY_IMAGE ? tree_find_database(t, entry->path) : NULL;
+    note_as_of(t, entry->as_of_us);
+    t->totals.carried++;
+    if (d) {
+        d->is_carried = true;
+        d->entry.image = entry->image;
+    }
+}
+
+int tree_carry(struct tree *t, struct entry *before, const char *reason, struct err *e)
+{
+    bool fit;
+    int rc = make_carried(t, before, reason, &fit, e);
+    if (rc == 0 && fit) {
+        rc = tree_emit(t, before, NULL, e);
+        if (rc == 0)
+            book_carried(t, before);
+    }
+    if (rc == 0 && !fit)
+        tree_notice(t,
+                    "%s: its earlier state is not whole on the workers and is not kept in this "
+                    "snapshot",
+                    before->path);
+    return rc;
+}
+
+int tree_fail(struct tree *t, const char *path, const struct err *why, struct entry *before,
+              struct err *e)
+{
+    int rc = tree_note_failed(t, path, why->message, why, e);
+    return rc || !before ? rc : tree_carry(t, before, why->message, e);
+}
+
+/* ---- vanishing ---- */
+
+/* Whether something else now stands where a folder on the way to the path was. */
+static bool is_displaced(const struct tree *t, const char *path)
+{
+    char part[ENTRY_PATH_MAX + 1];
+    struct stat st;
+    size_t n = strlen(path);
+    for (size_t i = 1; i < n && n < sizeof part; i++) {
+        if (path[i] != '/')
+            continue;
+        memcpy(part, path, i);
+        part[i] = '\0';
+        bool inside = false;
+        for (size_t k = 0; !inside && k < t->roots.count; k++)
+            inside = strcmp(part, t->roots.items[k].path) == 0 ||
+                     tree_is_below(part, t->roots.items[k].path);
+        if (inside && lstat(part, &st) == 0 && !S_ISDIR(st.st_mode))
+            return true;
+    }
+    return false;
+}
+
+int tree_vanish(struct tree *t, struct entry *before, struct err *e)
+{
+    int64_t now_us = clock_now_us(), since_us = signature_missing_since(&before->signature);
+    bool confirmed = before->carried && since_us && now_us - since_us >= MISSING_CONFIRMED_US;
+    t->totals.gone++;
+    t->vanished_count++;
+    if (confirmed || is_displaced(t, before->path))
+        return 0;
+    if (!since_us || !before->carried) {
+        int rc = signature_set_missing(&before->signature, now_us, e);
+        if (rc)
+            return rc;
+    }
+    return spool_add(t->vanished, before, NULL, e);
+}
+
+/* Whether an entry that vanished stays in the list. */
+static bool is_kept(const struct tree *t, const struct entry *entry)
+{
+    return t->keep_vanished || (entry->carried && strcmp(entry->carried, vanished_reason) == 0);
+}
+
+static int add_to(struct tree *t, struct spool *kept, struct entry *entry, struct err *e)
+{
+    bool fit;
+    int rc = make_carried(t, entry, vanished_reason, &fit, e);
+    if (rc || !fit)
+        return rc;
+    rc = spool_add(kept, entry, NULL, e);
+    if (rc == 0) {
+        book_carried(t, entry);
+        t->totals.size_bytes += entry_size(entry);
+    }
+    return rc;
+}
+
+static int fail_vanished(struct tree *t, const char *path, size_t count, struct err *e)
+{
+    struct err why = ERR_INIT;
+    err_set(&why, ERR_NOT_FOUND, path,
+            "%zu of %zu entries of this source are not there any more, this one first; they are "
+            "kept until a run an hour later finds the same",
+            count, t->parent_entries);
+    err_hint(&why, "Is everything mounted? If it was meant, nothing need be done.");
+    return tree_note_failed(t, path, why.message, &why, e);
+}
+
+/* More than half at once looks like an unmounted folder. Called when the walk is over. */
+int tree_judge_vanished(struct tree *t, struct err *e)
+{
+    OWN_SPOOL_READER struct spool_reader r = spool_read(t->vanished);
+    OWN_SPOOL struct spool *kept = NULL;
+    size_t count = 0;
+    t->keep_vanished = t->vanished_count * 2 > t->parent_entries;
+    int rc = spool_open(t->o.dir, &kept, e);
+    while (rc == 0) {
+        struct entry entry;
+        rc = spool_next(&r, &entry, e);
+        if (rc <= 0)
+            break;
+        rc = 0;
+        if (is_kept(t, &entry)) {
+            rc = count++ ? 0 : fail_vanished(t, entry.path, t->vanished_count, e);
+            if (rc == 0)
+                rc = add_to(t, kept, &entry, e);
+        }
+        entry_free(&entry);
+    }
+    if (rc)
+        return rc;
+    spool_close(t->vanished);
+    t->vanished = TAKE_PTR(kept);
+    return 0;
+}

@@ -1,0 +1,103 @@
+/* The first walk: what changed since the parent, and which files are databases. */
+#include <string.h>
+
+#include "snapshot/attributes.h"
+#include "snapshot/tree_file.h"
+#include "snapshot/tree_internal.h"
+#include "snapshot/tree_merge.h"
+
+static int add_database(struct tree *t, const struct tree_item *item, enum image_kind kind,
+                        struct err *e)
+{
+    struct tree_database *ignored;
+    return tree_add_database(t, item, kind, &ignored, e);
+}
+
+/* Whether a file is as it was; a database is found out on the way. */
+static int scan_file(struct tree *t, const struct tree_item *item, const struct entry *before,
+                     bool *ret_same, struct err *e)
+{
+    enum image_kind kind;
+    bool file_before = before && (before->type == ENTRY_FILE || before->type == ENTRY_HARDLINK);
+    *ret_same = file_before && signature_holds(&before->signature, &item->st);
+    if (*ret_same || (item->st.st_nlink > 1 && tree_find_inode(t, &item->st)))
+        return 0;
+    if (before && before->type == ENTRY_IMAGE) {
+        *ret_same = tree_database_looks_same(item->path, before);
+        if (*ret_same)
+            return add_database(t, item, before->image.kind, e);
+    }
+    return tree_file_is_database(item, &kind) ? add_database(t, item, kind, e) : 0;
+}
+
+static void note_root(struct tree *t, const struct entry *before)
+{
+    for (size_t i = 0; before && i < t->roots.count; i++)
+        t->roots.items[i].had_entries |= tree_is_below(before->path, t->roots.items[i].path);
+}
+
+static int scan_item(void *arg, const struct tree_item *item, struct entry *before, struct err *e)
+{
+    struct tree *t = arg;
+    bool same = false;
+    int rc = 0;
+    note_root(t, before);
+    if (item->kind != TREE_NODE) {
+        t->changed = true;
+        return 0;
+    }
+    if (tree_is_sidecar(t, item->path))
+        same = before == NULL;
+    else if (S_ISREG(item->st.st_mode))
+        rc = scan_file(t, item, before, &same, e);
+    else if (S_ISDIR(item->st.st_mode))
+        same =
+            before && before->type == ENTRY_DIR && signature_holds(&before->signature, &item->st);
+    else if (S_ISLNK(item->st.st_mode))
+        same = before && before->type == ENTRY_SYMLINK &&
+               signature_holds(&before->signature, &item->st);
+    else
+        same = before == NULL; /* sockets and the like are no entries */
+    t->changed |= !same || (before && before->carried);
+    return rc;
+}
+
+static int scan_unknown(void *arg, const struct tree_item *item, struct err *e)
+{
+    struct tree *t = arg;
+    const struct tree_root *root = tree_roots_find(&t->roots, item->path);
+    (void)e;
+    /* An empty folder is fine unless there was something in it. */
+    t->changed |= !item->empty || !root || root->had_entries;
+    return 0;
+}
+
+static int scan_gone(void *arg, struct entry *before, const struct err *why, struct err *e)
+{
+    struct tree *t = arg;
+    (void)why;
+    (void)e;
+    note_root(t, before);
+    t->changed |= before->type != ENTRY_CONFIG;
+    return 0;
+}
+
+int tree_scan(struct tree *t, struct plan *plan, struct err *e)
+{
+    struct tree_merge m = {.roots = &t->roots,
+                           .dir = t->o.dir,
+                           .parent = t->o.has_parent ? t->o.parent : NULL,
+                           .cancel = t->o.cancel,
+                           .item = scan_item,
+                           .unknown = scan_unknown,
+                           .gone = scan_gone,
+                           .arg = t};
+    t->plan = plan;
+    t->changed = !t->o.has_parent;
+    return tree_merge(&m, e);
+}
+
+bool tree_is_unchanged(const struct tree *t)
+{
+    return !t->changed;
+}
