@@ -69,20 +69,17 @@ static void check_path(struct checking *c, const struct conf_source *source, con
         check_add(c, CHECK_ERROR, &e);
         return;
     }
-    if (access(path, R_OK) < 0) {
+    if (access(path, S_ISDIR(st.st_mode) ? R_OK | X_OK : R_OK) < 0) {
         err_sys(&e, errno, path, "source %s: cannot read %s", source->name, path);
-        check_add(c, CHECK_ERROR, &e);
-        return;
-    }
-    if (!sqlite_is_database(path)) {
-        err_set(&e, ERR_SOURCE, path, "source %s: %s is not a SQLite database (or it is encrypted)",
-                source->name, path);
         check_add(c, CHECK_ERROR, &e);
         return;
     }
     check_owner(c, path, &st);
     check_other_disk(c, path, &st);
-    err_set(&e, 0, path, "source %s: %s", source->name, path);
+    const char *kind = S_ISDIR(st.st_mode)        ? "a folder"
+                       : sqlite_is_database(path) ? "a SQLite database"
+                                                  : "a file, copied as it is";
+    err_set(&e, 0, path, "source %s: %s (%s)", source->name, path, kind);
     check_add(c, CHECK_OK, &e);
 }
 
