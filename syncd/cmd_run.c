@@ -8,5 +8,7 @@
 int cmd_run(const struct command_args *args, struct report *report)
 {
     struct err e = ERR_INIT;
-    return daemon_run(args_config_path(args), report, &e) ? report_error(report, &e) : EXIT_DONE;
+    bool said = args_flag(args, "verbose") || args_flag(args, "quiet");
+    int rc = daemon_run(args_config_path(args), !said, report, &e);
+    return rc ? report_error(report, &e) : EXIT_DONE;
 }

@@ -136,7 +136,7 @@ static int on_stop_signal(sd_event_source *s, int fd, uint32_t events, void *arg
 
 /* ---- the config ---- */
 
-static void apply_log_level(const struct conf *c)
+static void apply_log_level(const struct daemon *d)
 {
     static const struct {
         const char *name;
@@ -146,8 +146,8 @@ static void apply_log_level(const struct conf *c)
                   {"notice", LOG_LEVEL_NOTICE},
                   {"info", LOG_LEVEL_INFO},
                   {"debug", LOG_LEVEL_DEBUG}};
-    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
-        if (strcmp(c->log_level, levels[i].name) == 0)
+    for (size_t i = 0; d->own_log_level && i < ARRAY_LEN(levels); i++)
+        if (strcmp(d->conf->log_level, levels[i].name) == 0)
             log_set_level(levels[i].level);
 }
 
@@ -221,7 +221,7 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *info, vo
         log_err(LOG_LEVEL_ERROR, &e);
         log_msg(LOG_LEVEL_ERROR, "the config was not taken over: going on with the old one");
     } else {
-        apply_log_level(d->conf);
+        apply_log_level(d);
         log_msg(LOG_LEVEL_NOTICE, "took over the config: %zu sources", d->conf->source_count);
     }
     sd_notify(0, "READY=1");
@@ -311,7 +311,7 @@ static int prepare(struct daemon *d, struct report *report, struct err *e)
         rc = take_daemon_lock(d, e);
     if (rc)
         return rc;
-    apply_log_level(d->conf);
+    apply_log_level(d);
     io_random(&seed, sizeof seed);
     timetable_init(&d->timetable, seed);
     d->times = job_times_read(d->conf->state_dir);
@@ -324,9 +324,10 @@ static int prepare(struct daemon *d, struct report *report, struct err *e)
     return rc ? rc : daemon_start_mqtt(d, e);
 }
 
-int daemon_run(const char *config_path, struct report *report, struct err *e)
+int daemon_run(const char *config_path, bool own_log_level, struct report *report, struct err *e)
 {
-    struct daemon d = {.config_path = config_path, .config_fd = -1, .lock_fd = -1};
+    struct daemon d = {
+        .config_path = config_path, .own_log_level = own_log_level, .config_fd = -1, .lock_fd = -1};
     mallopt(M_ARENA_MAX, 1);
     int rc = prepare(&d, report, e);
     if (rc == 0) {

@@ -45,6 +45,7 @@ struct daemon {
     sd_event *event;
     sd_event_source *wake;
     const char *config_path;
+    bool own_log_level; /* the config decides it */
     struct conf *conf;
     int config_fd; /* the text that conf was read from, for the jobs */
     int lock_fd;

@@ -205,10 +205,16 @@ static void *spawn_gently(void *arg)
 static int spawn(struct spawn *s, struct err *e)
 {
     pthread_t thread;
-    if (!s->p->gentle)
+    if (s->p->gentle) {
+        int error =
+            pthread_create(&thread, NULL, spawn_gently, s); /* s is the thread's from here */
+        if (error)
+            s->error = error;
+        else
+            pthread_join(thread, NULL); /* as short as a spawn */
+    } else {
         spawn_now(s);
-    else if ((s->error = pthread_create(&thread, NULL, spawn_gently, s)) == 0)
-        pthread_join(thread, NULL); /* as short as a spawn */
+    }
     return s->error ? err_sys(e, s->error, s->p->program, "cannot start %s", s->p->program) : 0;
 }
 

@@ -352,6 +352,9 @@ static void warn_once(struct mqtt *m)
     if (m->warned)
         return;
     m->warned = true;
+    size_t len = strlen(m->why); /* the library's sentences end in a full stop */
+    if (len && m->why[len - 1] == '.')
+        m->why[len - 1] = '\0';
     log_msg(LOG_LEVEL_WARNING,
             "MQTT: the broker %s:%u cannot be used: %s. Backups go on; trying again.", m->o.host,
             m->o.port, m->why[0] ? m->why : "the connection ended");
