@@ -79,8 +79,8 @@ static bool is_pioreactor(const struct conf_source *s)
 /* Publishes a payload under a topic; both are freed. Without memory the next look tries again. */
 static void publish(struct mqtt *m, char *topic, char *payload, bool anew)
 {
-    OWN_MEM char *owned_topic = topic;
-    OWN_MEM char *owned_payload = payload;
+    OWN_MEM char *owned_topic __attribute__((unused)) = topic;
+    OWN_MEM char *owned_payload __attribute__((unused)) = payload;
     if (!m || !topic || !payload)
         return;
     if (anew)
@@ -129,7 +129,7 @@ static int start_one(const struct conf *c, const char *kind, char *alive_topic, 
                      const char *goodbye, const char *will, const char *birth_topic,
                      struct mqtt **ret, struct err *e)
 {
-    OWN_MEM char *owned_topic = alive_topic;
+    OWN_MEM char *owned_topic __attribute__((unused)) = alive_topic;
     char client_id[CONF_NAME_MAX + 64];
     uint32_t random;
     io_random(&random, sizeof random);
