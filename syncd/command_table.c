@@ -214,7 +214,7 @@ const struct command command_table[] = {
     },
     {
         .name = "status",
-        .run = NULL,
+        .run = cmd_status,
         .arguments = "",
         .options = status_options,
         .summary = "Show how fresh each source is on each worker.",

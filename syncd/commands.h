@@ -14,6 +14,7 @@ int cmd_restore(const struct command_args *args, struct report *report);
 int cmd_run(const struct command_args *args, struct report *report);
 int cmd_setup(const struct command_args *args, struct report *report);
 int cmd_snapshots(const struct command_args *args, struct report *report);
+int cmd_status(const struct command_args *args, struct report *report);
 int cmd_sync(const struct command_args *args, struct report *report);
 int cmd_verify(const struct command_args *args, struct report *report);
 

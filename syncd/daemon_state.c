@@ -12,12 +12,12 @@
 #include "syncd/base/mem.h"
 #include "syncd/catalog.h"
 #include "syncd/daemon_internal.h"
+#include "syncd/freshness.h"
 #include "syncd/hooks.h"
 #include "syncd/jobs.h"
 #include "syncd/mqtt.h"
 #include "syncd/mqtt_topics.h"
 #include "syncd/report.h"
-#include "syncd/source_state.h"
 
 #define ANEW_EVERY_US (300 * US_PER_S)
 #define PIOREACTOR "pioreactor"
@@ -250,14 +250,16 @@ static void look_at(struct daemon *d, const struct conf_source *s, struct catalo
                     const struct moment *now)
 {
     struct err e = ERR_INIT;
-    struct source_now facts = {.now_us = now->wall_us,
-                               .running = daemon_has_job(d, JOB_BACKUP, s->name),
-                               .next_run_us =
-                                   timetable_next_wall(&d->timetable, JOB_BACKUP, s->name, now)};
+    struct freshness f;
     struct daemon_state *known = state_of(d, s->name);
-    json_t *state = NULL;
-    if (!known || source_state(d->conf, s, c, &facts, &state, &e))
+    if (!known || freshness_from_catalog(d->conf, s, c, &f, &e))
         return; /* what was said last stays, and runs out by its fresh_until */
+    f.running = daemon_has_job(d, JOB_BACKUP, s->name);
+    f.next_run_us = timetable_next_wall(&d->timetable, JOB_BACKUP, s->name, now);
+    freshness_judge(&f, now->wall_us);
+    json_t *state = freshness_json(&f);
+    if (!state)
+        return;
     const char *word = json_string_value(json_object_get(state, "state"));
     bool anew = now->elapsed_us - known->told_elapsed_us >= ANEW_EVERY_US;
     if (anew)

@@ -118,6 +118,16 @@ void lock_release(struct lock *l)
     free(l);
 }
 
+bool lock_is_held(const char *state_dir, const char *source)
+{
+    char path[4096];
+    int n = snprintf(path, sizeof path, "%s/%s.lock", state_dir, source);
+    if (n < 0 || (size_t)n >= sizeof path)
+        return false;
+    OWN_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+}
+
 static int refuse_dir(struct err *e, const char *path, const char *why, const char *hint)
 {
     err_set(e, ERR_PERMISSION, path, "state_dir %s %s", path, why);

@@ -28,6 +28,10 @@ int lock_take(const struct lock_options *o, struct lock **ret, struct err *e);
 
 void lock_release(struct lock *l); /* NULL is fine */
 
+/* Whether some process holds the source's lock. Does not wait, changes nothing; false when it
+ * cannot be told. */
+bool lock_is_held(const char *state_dir, const char *source);
+
 /* Makes state_dir (0700) when it is missing, and refuses one that is no folder, that belongs to
  * somebody else (root may use anyone's; what it makes there it gives to the folder's owner) or that
  * group or others may write to. ERR_PERMISSION, ERR_IO; each with a hint. */
