@@ -226,7 +226,7 @@ static int fail(const struct command_args *args, struct report *report, const st
 {
     char safe[sizeof e->message];
     int code = report_error(report, e);
-    if (!args_flag(args, "nagios"))
+    if (!args_flag(args, "nagios") || report_is_json(report))
         return code;
     show_safe_into(e->message, safe, sizeof safe);
     for (char *c = safe; *c; c++)

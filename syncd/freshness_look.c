@@ -37,6 +37,7 @@ struct look {
     int64_t now_us;
     const struct session_worker *w;
     struct freshness_worker *facts;
+    bool true_times;
     int64_t best_us; /* 0: none yet */
     struct part_ref best;
     int64_t ahead_us; /* of a whole one that is dated after now; 0: none */
@@ -59,17 +60,34 @@ static bool is_damaged(const struct look *k, const struct snapshot *s)
     return false;
 }
 
-/* Were times lost in a copy of the repository, an older snapshot's would lie after this one was
- * begun. Then what the snapshot says of itself is all that is known. */
-static bool has_true_time(const struct look *k, const struct listed_part *p)
+/* When its last part was begun: no later is what it says of itself. */
+static int64_t label_us(const struct listed_part *p)
 {
-    const struct listed_part *before = p;
-    while (before > k->w->listing.parts) {
-        before--;
-        if (is_snapshot(k, before))
-            return before->mtime_us <= p->ref.time_s * US_PER_S + LABEL_SLACK_US;
+    return p->ref.time_s * US_PER_S;
+}
+
+/* Whether the files' times are those that syncd set. In a copy that lost them, snapshots claim to
+ * have been the source's state long after the next one was begun. (One or the other may, where two
+ * lines of snapshots went on side by side.) */
+static bool has_true_times(const struct look *k)
+{
+    const struct listing *l = &k->w->listing;
+    const struct listed_part *before = NULL;
+    size_t pairs = 0, wrong = 0;
+    for (size_t i = 0; i < l->count; i++) {
+        if (!is_snapshot(k, &l->parts[i]))
+            continue;
+        pairs += before != NULL;
+        wrong += before && before->mtime_us > label_us(&l->parts[i]) + LABEL_SLACK_US;
+        before = &l->parts[i];
     }
-    return true;
+    return wrong == 0 || 2 * wrong < pairs;
+}
+
+/* The latest moment that the snapshot can be known for. */
+static int64_t latest_us(const struct look *k, const struct listed_part *p)
+{
+    return k->true_times ? p->mtime_us : label_us(p);
 }
 
 /* The last moment at which the snapshot was known to be the source's state. */
@@ -79,7 +97,7 @@ static int64_t known_us(const struct look *k, const struct listed_part *p, const
     if (w->has_snapshot && w->as_of_us > 0 && memcmp(w->snapshot, p->ref.id, DIGEST_SIZE) == 0)
         return w->as_of_us; /* this leader knows it by itself */
     int64_t as_of_us = s->section.as_of_us;
-    bool moves = s->section.complete && p->mtime_us > as_of_us && has_true_time(k, p) &&
+    bool moves = s->section.complete && p->mtime_us > as_of_us && k->true_times &&
                  p->mtime_us <= k->now_us + FRESHNESS_AHEAD_US;
     return moves ? p->mtime_us : as_of_us;
 }
@@ -125,7 +143,7 @@ static const struct listed_part *next_to_look_at(const struct look *k, bool *see
             next = p;
             break;
         }
-        if (p->mtime_us > k->best_us && (!next || p->mtime_us >= next->mtime_us))
+        if (latest_us(k, p) > k->best_us && (!next || latest_us(k, p) >= latest_us(k, next)))
             next = p;
     }
     if (next)
@@ -224,6 +242,7 @@ int freshness_look(struct session *s, struct freshness *f, struct err *e)
             take_absence(k.w, k.facts);
             continue;
         }
+        k.true_times = has_true_times(&k);
         rc = find_newest(&k, e);
         if (rc == 0)
             conclude(&k);

@@ -68,6 +68,26 @@ def check_shape(v, shape, where):
 ERROR = {"code": is_text, "message": is_text, "object": or_null(lambda v: isinstance(v, str)),
          "hint": or_null(lambda v: isinstance(v, str))}
 
+WORKER = {"name": is_text, "state": is_text,
+          "as_of": or_null(is_time),
+          "fresh_until": or_null(is_time),
+          "proven_at": or_null(is_time),
+          "behind": or_null(is_bytes),
+          "error": or_null(is_text)}
+STATE = {"state": is_text, "running": is_flag,
+         "last_result": is_text, "as_of": or_null(is_time),
+         "fresh_until": or_null(is_time),
+         "max_age_s": or_null(is_number),
+         "snapshot": or_null(is_id),
+         "proven_at": or_null(is_time),
+         "next_run": or_null(is_time),
+         "duration_s": or_null(is_number),
+         "bytes_read": or_null(is_bytes),
+         "bytes_changed": or_null(is_bytes),
+         "bytes_sent": or_null(is_bytes),
+         "size_bytes": or_null(is_bytes),
+         "error": or_null(is_text), "workers": each(WORKER)}
+
 SHAPES = {
     "backup": {"sources": each({
         "name": is_text, "snapshot": or_null(is_id), "unchanged": or_null(is_flag),
@@ -86,6 +106,9 @@ SHAPES = {
     "verify": {"workers": each({
         "name": is_text, "files": or_null(is_bytes), "bytes": or_null(is_bytes),
         "damaged": is_list})},
+    "prune": {"snapshots": each({
+        "id": is_id, "source": is_text, "keep": is_flag, "reasons": is_list})},
+    "status": {"sources": each({"name": is_text, **STATE})},
 }
 
 
