@@ -58,6 +58,9 @@ struct daemon {
     struct daemon_state *states;
     size_t state_count, state_cap;
     struct mqtt *mqtt, *pioreactor; /* NULL: not wanted */
+    int64_t metrics_elapsed_us;     /* when they were last written; 0: never */
+    size_t metrics_jobs;            /* how many jobs ran then */
+    bool metrics_failed;
     bool stopping;
     uint64_t watchdog_us; /* 0: nobody watches */
     char status[256];     /* last told to systemd */

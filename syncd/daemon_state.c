@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "syncd/base/buf.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/err.h"
 #include "syncd/base/io.h"
@@ -20,6 +21,7 @@
 #include "syncd/report.h"
 
 #define ANEW_EVERY_US (300 * US_PER_S)
+#define METRICS_EVERY_US (3600 * US_PER_S)
 #define PIOREACTOR "pioreactor"
 
 /* ---- on_change ---- */
@@ -34,7 +36,8 @@ static void on_hook_done(void *arg, const struct job_result *r)
     h->job = NULL;
 }
 
-static void run_on_change(struct daemon *d, const struct conf_source *s, const json_t *state)
+static void run_on_change(struct daemon *d, const struct conf_source *s,
+                          const struct freshness *now)
 {
     struct daemon_hook *h = NULL;
     struct err e = ERR_INIT;
@@ -43,12 +46,10 @@ static void run_on_change(struct daemon *d, const struct conf_source *s, const j
     for (size_t i = 0; i < DAEMON_HOOKS_MAX && !h; i++)
         if (!d->hooks[i].job)
             h = &d->hooks[i];
-    const char *as_of = json_string_value(json_object_get(state, "as_of"));
     struct hook_facts f = {.source = s->name,
-                           .state = json_string_value(json_object_get(state, "state")),
-                           .error = json_string_value(json_object_get(state, "error"))};
-    if (as_of && !clock_parse_user(as_of, 0, &f.as_of_us))
-        f.as_of_us = 0;
+                           .state = freshness_state_name(now->state),
+                           .error = now->has_run ? now->run.error : NULL,
+                           .as_of_us = now->as_of_us};
     char **environment = hooks_environment(&f);
     int rc = h && environment ? 0 : err_nomem(&e);
     if (rc == 0) {
@@ -246,29 +247,46 @@ static struct daemon_state *state_of(struct daemon *d, const char *source)
     return s;
 }
 
-static void look_at(struct daemon *d, const struct conf_source *s, struct catalog *c,
+static void look_at(struct daemon *d, const struct conf_source *s, struct freshness *f,
                     const struct moment *now)
 {
-    struct err e = ERR_INIT;
-    struct freshness f;
     struct daemon_state *known = state_of(d, s->name);
-    if (!known || freshness_from_catalog(d->conf, s, c, &f, &e))
+    json_t *state = NULL;
+    f->running = daemon_has_job(d, JOB_BACKUP, s->name);
+    f->next_run_us = timetable_next_wall(&d->timetable, JOB_BACKUP, s->name, now);
+    freshness_judge(f, now->wall_us);
+    if (!known || !(state = freshness_json(f)))
         return; /* what was said last stays, and runs out by its fresh_until */
-    f.running = daemon_has_job(d, JOB_BACKUP, s->name);
-    f.next_run_us = timetable_next_wall(&d->timetable, JOB_BACKUP, s->name, now);
-    freshness_judge(&f, now->wall_us);
-    json_t *state = freshness_json(&f);
-    if (!state)
-        return;
-    const char *word = json_string_value(json_object_get(state, "state"));
+    const char *word = freshness_state_name(f->state);
     bool anew = now->elapsed_us - known->told_elapsed_us >= ANEW_EVERY_US;
     if (anew)
         known->told_elapsed_us = now->elapsed_us;
     publish_state(d, s, state, anew);
     if (known->word[0] && strcmp(known->word, word) != 0)
-        run_on_change(d, s, state);
+        run_on_change(d, s, f);
     snprintf(known->word, sizeof known->word, "%s", word);
     json_decref(state);
+}
+
+/* After each change, and now and then: who collects it must see that we live. */
+static void write_metrics(struct daemon *d, const struct freshness *all, size_t count,
+                          const struct moment *now)
+{
+    OWN_BUF struct buf b = BUF_INIT;
+    struct err e = ERR_INIT;
+    size_t running = daemon_count_jobs(d);
+    bool ended = running < d->metrics_jobs;
+    d->metrics_jobs = running;
+    if (!d->conf->prometheus_file || (!ended && d->metrics_elapsed_us &&
+                                      now->elapsed_us - d->metrics_elapsed_us < METRICS_EVERY_US))
+        return;
+    d->metrics_elapsed_us = now->elapsed_us;
+    freshness_prometheus(all, count, now->wall_us, &b);
+    int rc =
+        b.bad ? err_nomem(&e) : io_replace_file(d->conf->prometheus_file, b.data, b.len, 0644, &e);
+    if (rc && !d->metrics_failed)
+        log_err(LOG_LEVEL_WARNING, &e);
+    d->metrics_failed = rc != 0;
 }
 
 void daemon_tell_states(struct daemon *d)
@@ -276,12 +294,19 @@ void daemon_tell_states(struct daemon *d)
     struct catalog *c = NULL;
     struct err e = ERR_INIT;
     struct moment now = daemon_now();
+    size_t count = d->conf->source_count;
+    OWN_MEM struct freshness *all = mem_alloc(count, sizeof *all);
     int rc = catalog_open_readonly(d->conf->state_dir, &c, &e);
-    if (rc && rc != ERR_NOT_FOUND)
+    if (!all || (rc && rc != ERR_NOT_FOUND))
         return; /* not known just now: nothing is said */
-    for (size_t i = 0; i < d->conf->source_count; i++)
-        look_at(d, &d->conf->sources[i], c, &now);
+    rc = 0;
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = freshness_from_catalog(d->conf, &d->conf->sources[i], c, &all[i], &e);
     catalog_close(c);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        look_at(d, &d->conf->sources[i], &all[i], &now);
+    if (rc == 0)
+        write_metrics(d, all, count, &now);
 }
 
 void daemon_free_states(struct daemon *d)

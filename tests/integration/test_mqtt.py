@@ -218,6 +218,24 @@ class TestStates(MqttCase):
         self.assertIn("degraded", words)
         self.assertIn("stale", words)
 
+    def test_metrics_are_written_after_each_run(self):
+        metrics = self.path("syncd.prom")
+        leader = self.two_workers(self.bank(), every="1h")
+        leader.settings["prometheus_file"] = metrics
+        leader.write_conf()
+        run = self.daemon(leader)
+
+        def known():
+            with open(metrics, encoding="utf-8") as f:
+                return [line for line in f if line.startswith("syncd_as_of_timestamp_seconds{")
+                        and float(line.split()[-1]) > time.time() - 300]
+        processes.wait_until(lambda: os.path.exists(metrics) and len(known()) == 2, 30,
+                             "both workers are in the metrics")
+        self.stop(run)
+        with open(metrics, encoding="utf-8") as f:
+            subprocess.run(["promtool", "check", "metrics"], input=f.read(), text=True, check=True,
+                           timeout=30, capture_output=True)
+
     def test_source_that_is_gone_leaves_no_state(self):
         broker = self.broker()
         leader = self.house(broker.port)
