@@ -20,6 +20,7 @@
 #include "syncd/base/mem.h"
 
 #define NAMES_TRIED 60
+#define GLOBS_MAX 1000 /* each entry is matched with each of them */
 
 struct in_place {
     const struct in_place_params *p;
@@ -357,7 +358,8 @@ static int make_globs(struct in_place *r, struct err *e)
 static int stage(struct in_place *r, struct err *e)
 {
     char target[64];
-    int rc = r->plan.equal ? make_globs(r, e) : 0;
+    /* With very many, also what is equal is staged, and then not swapped. */
+    int rc = r->plan.equal && r->list.count <= GLOBS_MAX ? make_globs(r, e) : 0;
     if (rc == 0)
         rc = begin_run(r, e);
     if (rc)

@@ -202,6 +202,56 @@ class TestInPlace(InPlaceCase):
         self.assertEqual(digest(self.other), before)
 
 
+@at_level("quick")
+class TestTree(InPlaceCase):
+    def state(self, root):
+        answer = {}
+        for folder, folders, files in os.walk(root):
+            for name in folders + files:
+                path = os.path.join(folder, name)
+                st = os.lstat(path)
+                what = (os.readlink(path) if os.path.islink(path) else
+                        digest(path) if os.path.isfile(path) else None)
+                answer[os.path.relpath(path, root)] = (st.st_mode, st.st_uid, st.st_gid, what)
+        return answer
+
+    def test_files_folders_and_links(self):
+        root = self.path("house")
+        os.makedirs(os.path.join(root, "a", "b", "empty"))
+        os.chmod(os.path.join(root, "a", "b"), 0o2750)
+        for i in range(20):
+            with open(os.path.join(root, "a", "b", f"file{i:02}"), "wb") as f:
+                f.write(self.rng.randbytes(self.rng.randrange(100_000)))
+        os.symlink("b/file00", os.path.join(root, "a", "link"))
+        os.link(os.path.join(root, "a", "b", "file01"), os.path.join(root, "a", "hard"))
+        database = os.path.join(root, "a", "x.sqlite")
+        live = sqlite3.connect(database)
+        live.execute("CREATE TABLE t(x)")
+        live.commit()
+        live.close()
+        self.leader_.sources["tree"] = {"path": root, "max_age": "1h"}
+        self.leader_.write_conf()
+        self.leader_.backup("tree")
+        wanted = self.state(root)
+        os.unlink(os.path.join(root, "a", "link"))
+        with open(os.path.join(root, "a", "b", "file03"), "ab") as f:
+            f.write(b"more")
+        os.rename(os.path.join(root, "a", "b"), self.path("away"))
+        with open(os.path.join(root, "new"), "wb") as f:
+            f.write(b"not in the snapshot")
+        answer = self.leader_.run("restore", "tree", "--in-place", "--yes").json
+        self.assertEqual(os.path.dirname(os.path.dirname(answer["old_kept_at"])),
+                         self.path(".syncd-restore"))
+        now = self.state(root)
+        self.assertEqual(now.pop("new")[0] & 0o170000, 0o100000)
+        self.assertEqual(sorted(now), sorted(wanted))
+        for name, value in wanted.items():
+            if name != "a/x.sqlite":
+                self.assertEqual(now[name], value, name)
+        self.assertEqual(os.stat(os.path.join(root, "a", "hard")).st_ino,
+                         os.stat(os.path.join(root, "a", "b", "file01")).st_ino)
+
+
 class TestCut(InPlaceCase):
     @at_level("default", timeout_s=900)
     def test_killed_anywhere_and_run_again(self):
