@@ -123,6 +123,7 @@ static void blame_slow(struct pipeline *p, int64_t slice_us)
         if (p->o.workers[i].cancel_fd)
             eventfd_write(*p->o.workers[i].cancel_fd, 1);
         sender_detach(s, &e);
+        assembler_run(p); /* there is room now, and its thread may be stuck in the store */
     }
 }
 
@@ -402,8 +403,6 @@ static int start_threads(struct pipeline *p, struct err *e)
         if ((rc = pthread_create(&p->threads[i], NULL, compress_main, p)))
             break;
     for (size_t i = 0; rc == 0 && i < p->o.worker_count; i++) {
-        p->senders[i].p = p;
-        p->senders[i].index = i;
         rc = pthread_create(&p->senders[i].thread, NULL, sender_main, &p->senders[i]);
         p->senders[i].started = rc == 0;
     }
@@ -433,6 +432,10 @@ int pipeline_start(const struct pipeline_options *o, struct pipeline **ret, stru
     p->thread_count = MIN(p->thread_count, (unsigned)THREADS_MAX);
     p->slot_count = 2 * (size_t)p->thread_count + 1;
     p->next_sequence = o->next_sequence;
+    for (size_t i = 0; i < o->worker_count; i++) {
+        p->senders[i].p = p;
+        p->senders[i].index = i;
+    }
     p->high_effort = true;
     p->start_us = clock_mono_us();
     pthread_condattr_init(&monotonic);

@@ -306,12 +306,13 @@ static int held_pass(struct taking *t, bool to_the_end, struct err *e)
     int rc = note_moment(t, e);
     if (rc)
         return rc;
-    if (!to_the_end)
-        pipeline_hold(t->run->pipeline, HOLD_GRACE_US);
     if (sqlite3_exec(t->db, "BEGIN", NULL, NULL, NULL) != SQLITE_OK)
         rc = sqlite_failed(t, "beginning to read", e);
     if (rc == 0)
         rc = query_number(t, "SELECT count(*) FROM sqlite_schema", &ignored, e);
+    /* From here on: waiting for a writer to let go is no work that allows for waiting. */
+    if (rc == 0 && !to_the_end)
+        pipeline_hold(t->run->pipeline, HOLD_GRACE_US);
     if (rc == 0)
         rc = sink_pass(t, !to_the_end, e);
     sqlite3_exec(t->db, "ROLLBACK", NULL, NULL, NULL);
@@ -357,6 +358,17 @@ static void notice(const struct taking *t, const char *text)
         t->run->notice(t->run->arg, line);
 }
 
+/* In rollback mode a read transaction keeps every writer out, so it never waits for a network. */
+static int writers_are_faster(const struct taking *t, struct err *e)
+{
+    err_set(e, ERR_BUSY, t->path,
+            "%s: its writers are faster than the workers, and in rollback mode a longer read would "
+            "lock them out; no snapshot is made of it",
+            t->path);
+    return err_hint(e, "WAL mode (`PRAGMA journal_mode=WAL`, once) lets both go on together; else "
+                       "back it up when it is written to less, or over a faster connection.");
+}
+
 /* Passes until one sees the whole database within its time. */
 static int take_live(struct taking *t, struct err *e)
 {
@@ -369,6 +381,8 @@ static int take_live(struct taking *t, struct err *e)
         if (rc)
             return rc;
         bool to_the_end = no_headway >= NO_HEADWAY_MAX;
+        if (to_the_end && !t->geometry.wal_mode)
+            return writers_are_faster(t, e);
         if (to_the_end)
             notice(t, "its writers are faster than the workers; this pass now holds a read "
                       "transaction to its end, during which the -wal cannot be checkpointed");

@@ -8,7 +8,9 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -315,6 +317,48 @@ static void a_worker_with_known_damage_does_not_count_as_having_it(void **state)
     assert_int_equal(sqlite3_open(h->db, &h->sql), SQLITE_OK);
 }
 
+/* ---- an application that must not be locked out ---- */
+
+static atomic_bool writing;
+
+static void *write_on(void *arg)
+{
+    struct house *h = arg;
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(h->db, &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, 60000);
+    for (int i = 0; atomic_load(&writing); i++)
+        sqlite3_exec(db, "UPDATE t SET v = randomblob(30000)", NULL, NULL, NULL);
+    sqlite3_close(db);
+    return NULL;
+}
+
+/* A rollback-mode database that is rewritten faster than the worker takes it: the run gives up
+ * instead of holding the database at the worker's pace. */
+static void a_slow_worker_never_locks_writers_out(void **state)
+{
+    struct house *h = *state;
+    char url[160];
+    struct err e = ERR_INIT;
+    struct store_options o = {.name = "w1", .max_rate = 4 << 20};
+    pthread_t writer;
+    snprintf(url, sizeof url, "file://%s/w1", h->dir);
+    store_close(h->stores[0]);
+    assert_int_equal(url_parse(url, &o.url, &e), 0);
+    assert_int_equal(store_open_url(&o, &h->stores[0], &e), 0);
+    sql(h, "INSERT INTO t(v) SELECT randomblob(30000) FROM (WITH RECURSIVE c(i) AS (SELECT 1 UNION "
+           "ALL SELECT i+1 FROM c WHERE i<500) SELECT i FROM c)");
+    atomic_store(&writing, true);
+    assert_int_equal(pthread_create(&writer, NULL, write_on, h), 0);
+    int rc = try_backup(h);
+    atomic_store(&writing, false);
+    pthread_join(writer, NULL);
+    assert_int_equal(rc, ERR_BUSY);
+    assert_non_null(strstr(h->err.hint, "WAL"));
+    backup(h); /* now that it is quiet */
+    restore(h, "back");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,6 +370,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_unreadable_part_is_shipped_again, setup, teardown),
         cmocka_unit_test_setup_teardown(a_worker_with_known_damage_does_not_count_as_having_it,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(a_slow_worker_never_locks_writers_out, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
