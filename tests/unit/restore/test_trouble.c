@@ -42,7 +42,7 @@ struct house {
     sqlite3 *sql;
     struct backup_result result;
     struct err err;
-    uint64_t sequence;
+    _Atomic uint64_t sequence;
 };
 
 /* Reading the file of this name fails, as on a disk with a bad sector. */
@@ -134,8 +134,10 @@ static void publishing(void *arg, const struct part_ref *ref, bool snapshot)
 {
     struct house *h = arg;
     (void)snapshot;
-    if (ref->sequence > h->sequence)
-        h->sequence = ref->sequence;
+    uint64_t known = h->sequence;
+    while (ref->sequence > known &&
+           !atomic_compare_exchange_weak(&h->sequence, &known, ref->sequence))
+        continue;
 }
 
 static void list_all(struct house *h)
