@@ -108,6 +108,7 @@ static int teardown(void **state)
 {
     struct house *h = *state;
     sqlite3_close(h->sql);
+    backup_result_free(&h->result);
     for (int i = 0; i < WORKERS; i++) {
         store_close(h->stores[i]);
         listing_free(&h->listings[i]);
@@ -168,6 +169,7 @@ static int try_backup(struct house *h)
         p.workers[p.worker_count].listing = &h->listings[p.worker_count];
     }
     h->err = ERR_INIT;
+    backup_result_free(&h->result);
     return backup_run(&p, &h->result, &h->err);
 }
 
