@@ -102,11 +102,11 @@ static void begin_jobs(struct world *w)
                          strcmp(w->running[i].source, item->source) == 0);
         struct running *r = &w->running[w->running_count++];
         r->kind = item->kind;
-        strcpy(r->source, item->source);
+        snprintf(r->source, sizeof r->source, "%s", item->source);
         r->ends_us = w->now.elapsed_us + w->takes_us[item->kind];
         struct run *run = &w->runs[w->run_count++];
         run->kind = item->kind;
-        strcpy(run->source, item->source);
+        snprintf(run->source, sizeof run->source, "%s", item->source);
         run->wall_s = w->now.wall_us / US_PER_S;
         run->elapsed_s = w->now.elapsed_us / US_PER_S;
         size_t backups = 0;
