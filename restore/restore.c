@@ -26,12 +26,23 @@ bool restore_matches(const struct restore_params *p, const struct entry *n)
     return !p->globs;
 }
 
-/* Where an entry goes: under the target folder, or to the output file alone. */
+/* Where an entry goes below the target folder: a dump has no path of its own. */
+static char *path_below(const struct restoring *r, const struct entry *n)
+{
+    char *path = NULL;
+    if (n->type != ENTRY_DUMP)
+        return strdup(n->path);
+    return asprintf(&path, "/%s/%s", r->p->pool->source, n->path) < 0 ? NULL : path;
+}
+
+/* Under the target folder, or the output file alone. */
 static int open_place(struct restoring *r, const struct entry *n, bool create, struct place *ret,
                       struct err *e)
 {
-    if (r->p->target)
-        return place_open(r->root_fd, r->root, n->path, create, ret, e);
+    if (r->p->target) {
+        OWN_MEM char *path = path_below(r, n);
+        return path ? place_open(r->root_fd, r->root, path, create, ret, e) : err_nomem(e);
+    }
     const char *slash = strrchr(r->p->output, '/');
     return place_open(r->root_fd, r->root, slash ? slash + 1 : r->p->output, create, ret, e);
 }
@@ -40,7 +51,8 @@ void restore_tell(struct restoring *r, const struct entry *n, const struct place
                   struct restored_file *f)
 {
     /* A dry run into a folder that does not exist yet has no place to open. */
-    OWN_MEM char *planned = at || !r->p->target ? NULL : io_path(r->p->target, n->path + 1);
+    OWN_MEM char *below = at || !r->p->target ? NULL : path_below(r, n);
+    OWN_MEM char *planned = below ? io_path(r->p->target, below + 1) : NULL;
     f->path = n->path;
     f->target = at ? at->shown : planned ? planned : r->p->target ? n->path : r->p->output;
     f->bytes = entry_size(n);

@@ -11,7 +11,7 @@
 #include "snapshot/content.h"
 #include "snapshot/plan.h"
 #include "snapshot/source.h"
-#include "snapshot/tree.h"
+#include "snapshot/spool.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/err.h"
 #include "syncd/base/io.h"
@@ -30,7 +30,8 @@ struct run {
     struct pool pool;
     struct spool *parent; /* the parent's entries */
     struct plan plan;
-    struct tree *tree;
+    const struct source_ops *ops;
+    void *of; /* the source */
     struct pipeline *pipeline;
     struct source_run source;
     bool audit;
@@ -133,7 +134,7 @@ static void note_audit(const struct run *run)
 static bool source_is_unchanged(const struct run *run)
 {
     return run->plan.has_parent && run->plan.as_parent && run->plan.parent.section.complete &&
-           config_is_unchanged(run) && tree_is_unchanged(run->tree);
+           config_is_unchanged(run) && run->ops->is_unchanged(run->of);
 }
 
 /* Whether the worker has all of these, as far as is known whole. */
@@ -231,7 +232,7 @@ static void keep_tables(struct run *run)
     struct err e = ERR_INIT;
     struct entry_image *images = NULL;
     size_t count = 0;
-    int rc = tree_images(run->tree, &images, &count, &e);
+    int rc = run->ops->images(run->of, &images, &count, &e);
     if (rc == 0)
         rc = plan_keep_tables(&run->plan, &run->result->snapshot, images, count, &e);
     if (rc && run->p->notice)
@@ -244,7 +245,7 @@ static int commit(struct run *run, struct err *e)
     struct content_writer w;
     struct pipeline_result r = {0};
     content_begin(run, &w);
-    int rc = tree_write(run->tree, run->config.path ? &run->config : NULL, &w, e);
+    int rc = run->ops->write(run->of, run->config.path ? &run->config : NULL, &w, e);
     struct snapshot_section section = {.as_of_us = run->result->as_of_us,
                                        .complete = run->result->complete,
                                        .listed_count = run->plan.listed_count,
@@ -267,7 +268,7 @@ static int commit(struct run *run, struct err *e)
     return rc;
 }
 
-static int copy_failed(const struct tree_totals *s, struct backup_result *ret, struct err *e)
+static int copy_failed(const struct source_totals *s, struct backup_result *ret, struct err *e)
 {
     ret->failed = mem_alloc(s->failed_listed, sizeof *ret->failed);
     for (size_t i = 0; ret->failed && i < s->failed_listed; i++) {
@@ -283,7 +284,7 @@ static int copy_failed(const struct tree_totals *s, struct backup_result *ret, s
 /* What is known once everything has been taken. */
 static int sum_up(struct run *run, struct err *e)
 {
-    const struct tree_totals *s = tree_totals(run->tree);
+    const struct source_totals *s = run->ops->totals(run->of);
     struct backup_result *ret = run->result;
     ret->complete = s->failed_count == 0 && s->carried == 0;
     ret->size_bytes = s->size_bytes;
@@ -340,13 +341,8 @@ static int take(struct run *run, bool *ret_again, struct err *e)
                                       .notice = pass_notice,
                                       .arg = run,
                                       .cancel = run->p->cancel};
-    rc = tree_begin(run->tree, &run->source, &run->plan, run->audit, e);
-    if (rc == 0)
-        rc = tree_take_databases(run->tree, ret_again, e);
-    if (rc || *ret_again)
-        return rc;
-    rc = tree_take_files(run->tree, e);
-    return rc ? rc : sum_up(run, e);
+    rc = run->ops->take(run->of, &run->source, &run->plan, run->audit, ret_again, e);
+    return rc || *ret_again ? rc : sum_up(run, e);
 }
 
 static int ship(struct run *run, bool *ret_again, struct err *e)
@@ -354,7 +350,7 @@ static int ship(struct run *run, bool *ret_again, struct err *e)
     int rc = take(run, ret_again, e);
     bool as_before = rc == 0 && !*ret_again && run->audit && run->plan.as_parent &&
                      run->plan.parent.section.complete && config_is_unchanged(run) &&
-                     tree_is_as_before(run->tree) && pipeline_changed_bytes(run->pipeline) == 0;
+                     run->ops->is_as_before(run->of) && pipeline_changed_bytes(run->pipeline) == 0;
     if (rc == 0 && !*ret_again && !as_before)
         rc = take_config(run, e);
     if (rc == 0 && !*ret_again && !as_before)
@@ -394,17 +390,17 @@ static int make_plan(struct run *run, bool no_leftovers, struct err *e)
 /* Looks for changes. *ret_unchanged: there are none, and that is marked. */
 static int look(struct run *run, bool *ret_unchanged, struct err *e)
 {
-    struct tree_options o = {.paths = run->p->source->path,
-                             .exclude = run->p->source->exclude,
-                             .own_dir = run->p->state_dir,
-                             .dir = run->p->fingerprint_dir,
-                             .parent = run->parent,
-                             .has_parent = run->plan.has_parent,
-                             .cancel = run->p->cancel};
+    struct source_options o = {.source = run->p->source,
+                               .own_dir = run->p->state_dir,
+                               .dir = run->p->fingerprint_dir,
+                               .parent = run->parent,
+                               .has_parent = run->plan.has_parent,
+                               .cancel = run->p->cancel};
+    run->ops = run->p->source->postgres ? &postgres_source_ops : &tree_source_ops;
     run->result->as_of_us = clock_now_us();
-    int rc = tree_open(&o, &run->tree, e);
+    int rc = run->ops->open(&o, &run->of, e);
     if (rc == 0)
-        rc = tree_scan(run->tree, &run->plan, e);
+        rc = run->ops->look(run->of, &run->plan, e);
     if (rc)
         return rc;
     run->audit = audit_is_due(run);
@@ -457,7 +453,8 @@ int backup_run(const struct backup_params *p, struct backup_result *ret, struct 
     }
     int rc = run_source(&run, e);
     pool_close(&run.pool);
-    tree_close(run.tree);
+    if (run.ops)
+        run.ops->close(run.of);
     plan_free(&run.plan);
     spool_close(run.parent);
     entry_free(&run.config);

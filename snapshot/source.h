@@ -1,5 +1,5 @@
-/* What a source gets from the run that it is part of, and the consumer that every database image
- * goes through, whatever its kind. */
+/* What a source gets from the run that it is part of, what a run asks of each kind of source, and
+ * the consumer that every database image goes through, whatever its kind. */
 #ifndef SYNCD_SNAPSHOT_SOURCE_H
 #define SYNCD_SNAPSHOT_SOURCE_H
 
@@ -9,8 +9,7 @@
 #include "snapshot/fingerprints.h"
 #include "snapshot/pipeline.h"
 #include "snapshot/repository.h"
-
-struct err;
+#include "syncd/base/err.h"
 
 struct source_run {
     struct pipeline *pipeline;
@@ -26,6 +25,66 @@ struct source_run {
     void *arg;
     const atomic_bool *cancel; /* may be NULL */
 };
+
+/* ---- kinds of sources ---- */
+
+struct conf_source;
+struct content_writer;
+struct plan;
+struct spool;
+
+#define SOURCE_FAILED_LISTED 1000 /* more are only counted */
+
+struct source_failed {
+    char *path, *reason;
+};
+
+/* What is known at the end. */
+struct source_totals {
+    size_t fresh; /* entries that were taken now */
+    size_t same;  /* ... that were recognised as unchanged */
+    size_t carried, gone;
+    uint64_t size_bytes;
+    int64_t as_of_us;          /* of the oldest state in it; 0: nothing is in it */
+    int64_t first_us, last_us; /* as_of of the databases that were taken: their skew */
+    size_t failed_count;       /* all that failed */
+    size_t failed_listed, failed_cap;
+    struct source_failed *failed;
+    struct err first; /* why the first one failed */
+};
+
+struct source_options {
+    const struct conf_source *source;
+    const char *own_dir;  /* never part of a source; may be NULL */
+    const char *dir;      /* for temporary files, a tmpfs */
+    struct spool *parent; /* the parent's entries */
+    bool has_parent;
+    const atomic_bool *cancel; /* may be NULL */
+};
+
+/* One kind: open -> look -> take -> write, and close in any case. A kind is asked for what follows
+ * a step only when that step has succeeded. */
+struct source_ops {
+    int (*open)(const struct source_options *o, void **ret, struct err *e);
+    /* Compares with the parent, without reading what is in it. */
+    int (*look)(void *s, struct plan *plan, struct err *e);
+    bool (*is_unchanged)(const void *s); /* since the parent, which is complete */
+    /* From here on `run` and the plan (prepared) are used. `audit`: what looks unchanged is read
+     * all the same. *ret_again: only a new run without leftovers can go on (tree.h). */
+    int (*take)(void *s, const struct source_run *run, struct plan *plan, bool audit,
+                bool *ret_again, struct err *e);
+    const struct source_totals *(*totals)(const void *s);
+    bool (*is_as_before)(const void *s); /* the audit found everything as it was in the parent */
+    /* Writes the entry list; `config` (may be NULL) is an entry of the run itself. */
+    int (*write)(void *s, const struct entry *config, struct content_writer *to, struct err *e);
+    /* The images that the snapshot holds; the caller frees. */
+    int (*images)(const void *s, struct entry_image **ret, size_t *ret_count, struct err *e);
+    void (*close)(void *s); /* NULL is fine */
+};
+
+extern const struct source_ops tree_source_ops, postgres_source_ops;
+
+/* ---- database images ---- */
 
 /* One database image in the making. */
 struct image {

@@ -2,17 +2,18 @@
 
 #include <string.h>
 
+#include "conf/conf.h"
 #include "snapshot/content.h"
 #include "snapshot/tree_internal.h"
 #include "syncd/base/mem.h"
 
-int tree_open(const struct tree_options *o, struct tree **ret, struct err *e)
+int tree_open(const struct source_options *o, struct tree **ret, struct err *e)
 {
     struct tree *t = mem_alloc(1, sizeof *t);
     if (!t)
         return err_nomem(e);
     t->o = *o;
-    int rc = tree_roots_make(o->paths, o->exclude, o->own_dir, &t->roots, e);
+    int rc = tree_roots_make(o->source->path, o->source->exclude, o->own_dir, &t->roots, e);
     if (rc) {
         free(t);
         return rc;
@@ -38,7 +39,7 @@ static void drop_attempt(struct tree *t)
         free(t->totals.failed[i].reason);
     }
     free(t->totals.failed);
-    t->totals = (struct tree_totals){0};
+    t->totals = (struct source_totals){0};
     t->next_database = t->parent_entries = t->vanished_count = t->special_count = 0;
 }
 
@@ -71,14 +72,14 @@ int tree_begin(struct tree *t, const struct source_run *run, struct plan *plan, 
     return rc;
 }
 
-const struct tree_totals *tree_totals(const struct tree *t)
+const struct source_totals *tree_totals(const struct tree *t)
 {
     return &t->totals;
 }
 
 bool tree_is_as_before(const struct tree *t)
 {
-    const struct tree_totals *s = &t->totals;
+    const struct source_totals *s = &t->totals;
     return s->fresh == 0 && s->carried == 0 && s->gone == 0 && s->failed_count == 0 && s->same > 0;
 }
 
@@ -128,3 +129,67 @@ int tree_write(struct tree *t, const struct entry *config, struct content_writer
     spool_reader_free(&b.reader);
     return rc ? rc : content_end(to, e);
 }
+
+/* ---- as a kind of source ---- */
+
+static int ops_open(const struct source_options *o, void **ret, struct err *e)
+{
+    struct tree *t = NULL;
+    int rc = tree_open(o, &t, e);
+    *ret = t;
+    return rc;
+}
+
+static int ops_look(void *s, struct plan *plan, struct err *e)
+{
+    return tree_scan(s, plan, e);
+}
+
+static bool ops_is_unchanged(const void *s)
+{
+    return tree_is_unchanged(s);
+}
+
+static int ops_take(void *s, const struct source_run *run, struct plan *plan, bool audit,
+                    bool *ret_again, struct err *e)
+{
+    int rc = tree_begin(s, run, plan, audit, e);
+    if (rc == 0)
+        rc = tree_take_databases(s, ret_again, e);
+    return rc || *ret_again ? rc : tree_take_files(s, e);
+}
+
+static const struct source_totals *ops_totals(const void *s)
+{
+    return tree_totals(s);
+}
+
+static bool ops_is_as_before(const void *s)
+{
+    return tree_is_as_before(s);
+}
+
+static int ops_write(void *s, const struct entry *config, struct content_writer *to, struct err *e)
+{
+    return tree_write(s, config, to, e);
+}
+
+static int ops_images(const void *s, struct entry_image **ret, size_t *ret_count, struct err *e)
+{
+    return tree_images(s, ret, ret_count, e);
+}
+
+static void ops_close(void *s)
+{
+    tree_close(s);
+}
+
+const struct source_ops tree_source_ops = {.open = ops_open,
+                                           .look = ops_look,
+                                           .is_unchanged = ops_is_unchanged,
+                                           .take = ops_take,
+                                           .totals = ops_totals,
+                                           .is_as_before = ops_is_as_before,
+                                           .write = ops_write,
+                                           .images = ops_images,
+                                           .close = ops_close};

@@ -18,36 +18,7 @@ struct err;
 struct plan;
 struct tree;
 
-#define TREE_FAILED_LISTED 1000 /* more are only counted */
-
-struct tree_failed {
-    char *path, *reason;
-};
-
-struct tree_options {
-    char *const *paths, *const *exclude; /* NULL-terminated; exclude may be NULL */
-    const char *own_dir;                 /* never entered; may be NULL */
-    const char *dir;                     /* for temporary files, a tmpfs */
-    struct spool *parent;                /* the parent's entries */
-    bool has_parent;
-    const atomic_bool *cancel; /* may be NULL */
-};
-
-/* What is known at the end. */
-struct tree_totals {
-    size_t fresh; /* entries that were taken now */
-    size_t same;  /* ... that were recognised as unchanged */
-    size_t carried, gone;
-    uint64_t size_bytes;
-    int64_t as_of_us;          /* of the oldest state in it; 0: nothing is in it */
-    int64_t first_us, last_us; /* as_of of the databases that were taken: their skew */
-    size_t failed_count;       /* all that failed */
-    size_t failed_listed, failed_cap;
-    struct tree_failed *failed;
-    struct err first; /* why the first one failed */
-};
-
-int tree_open(const struct tree_options *o, struct tree **ret, struct err *e);
+int tree_open(const struct source_options *o, struct tree **ret, struct err *e);
 void tree_close(struct tree *t); /* NULL is fine */
 
 /* Compares the tree with the parent by stat alone, and finds the databases by their headers. Must
@@ -68,7 +39,7 @@ int tree_take_databases(struct tree *t, bool *ret_again, struct err *e);
 /* Everything else. */
 int tree_take_files(struct tree *t, struct err *e);
 
-const struct tree_totals *tree_totals(const struct tree *t);
+const struct source_totals *tree_totals(const struct tree *t);
 
 /* Whether the audit found everything as it was in the parent. */
 bool tree_is_as_before(const struct tree *t);

@@ -103,12 +103,12 @@ int tree_emit_databases(struct tree *t, const char *before_path, struct err *e)
 int tree_note_failed(struct tree *t, const char *path, const char *reason, const struct err *why,
                      struct err *e)
 {
-    struct tree_totals *s = &t->totals;
+    struct source_totals *s = &t->totals;
     if (s->failed_count++ == 0)
         s->first = *why;
-    if (s->failed_listed >= TREE_FAILED_LISTED)
+    if (s->failed_listed >= SOURCE_FAILED_LISTED)
         return 0;
-    struct tree_failed one = {.path = strdup(path), .reason = strdup(reason)};
+    struct source_failed one = {.path = strdup(path), .reason = strdup(reason)};
     if (!one.path || !one.reason ||
         mem_grow(&s->failed, &s->failed_cap, s->failed_listed + 1, sizeof *s->failed)) {
         free(one.path);

@@ -26,7 +26,7 @@ struct tree_database {
 };
 
 struct tree {
-    struct tree_options o;
+    struct source_options o;
     struct tree_roots roots;
     struct plan *plan;
     const struct source_run *run;
@@ -43,7 +43,7 @@ struct tree {
     size_t vanished_count;
     bool keep_vanished; /* all of them; else only those that are waiting for confirmation */
     size_t special_count;
-    struct tree_totals totals;
+    struct source_totals totals;
 };
 
 /* ---- tree_database.c ---- */

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stddef.h>
 
+struct conf_source;
 struct err;
 struct report;
 struct session;
@@ -27,6 +28,9 @@ void check_config(struct checking *c);
 
 /* Paths and their owners, and whether they are databases. */
 void check_sources(struct checking *c);
+
+/* One PostgreSQL source: server, login, programs, schemas, privileges. */
+void check_postgres(struct checking *c, const struct conf_source *source);
 
 /* The workers of a session that was connected: keys, abilities, space, writing, clock. */
 void check_workers(struct checking *c);

@@ -397,10 +397,10 @@ static void report_job(struct job *j, json_t *list)
 
 static int check_source_kind(const struct conf_source *source, struct err *e)
 {
-    if (source->path && !source->preset && !source->postgres)
+    if (!source->preset)
         return 0;
     err_set(e, ERR_UNSUPPORTED, source->name,
-            "this version takes sources with `path` only; nothing of it is backed up");
+            "this version takes no sources with `preset`; nothing of it is backed up");
     return err_hint(e, "Name the databases with path = {\"...\"}.");
 }
 
