@@ -7,6 +7,8 @@ from oracle_engine import Engine
 
 
 class TestOracleEngine(Case):
+    syncd_first = True
+
     @at_level("quick", timeout_s=3 * 3600)
     def test_every_snapshot_is_a_state_that_the_database_had(self):
         engine = Engine(self.folder, self.seed, ["wal"])

@@ -1,15 +1,20 @@
 #!/usr/bin/env python3
 """Runs the tests in tests/integration and tests/faults, one line each.
 
-    runner.py [--quick|--long] [--preset P] [--list] [--seed N] [--counts FILE] [NAME...]
+    runner.py [--quick|--long] [--preset P] [--jobs N] [--list] [--seed N] [--counts FILE] [NAME...]
 
 NAME is any part of a test's full name, for example `test_kill` or `TestKill.test_random_moments`.
-Every test has a deadline; one that passes it fails, and what it started is ended."""
+Every test has a deadline; one that passes it fails, and what it started is ended.
+
+Most tests wait more than they work, so N processes (3) take one class of tests after the other. A
+class with `syncd_first` is begun first, because it is long; one with `syncd_alone` runs when all
+the others have ended."""
 
 import argparse
 import faulthandler
 import os
 import signal
+import struct
 import sys
 import time
 import unittest
@@ -25,6 +30,14 @@ DEADLINE_S = 240
 
 class Overdue(Exception):
     pass
+
+
+def say(text):
+    """Whole texts, whatever the other processes say."""
+    sys.stdout.flush()
+    data = text.encode("utf-8", "backslashreplace")
+    while data:
+        data = data[os.write(1, data):]
 
 
 def on_alarm(*_):
@@ -56,10 +69,11 @@ class Lines(unittest.TestResult):
         signal.alarm(0)
         faulthandler.cancel_dump_traceback_later()
         word, details = self.told[0] if self.told else ("ok", "")
-        print(f"{word:4} {self.preset} {test.id()} ({time.monotonic() - self.begun:.1f} s)", flush=True)
+        text = f"{word:4} {self.preset} {test.id()} ({time.monotonic() - self.begun:.1f} s)\n"
         for _, details in self.told:
             if details:
-                print("     | " + details.rstrip().replace("\n", "\n     | "), flush=True)
+                text += "     | " + details.rstrip().replace("\n", "\n     | ") + "\n"
+        say(text)
         super().stopTest(test)
 
     def addError(self, test, err):
@@ -80,7 +94,7 @@ class Lines(unittest.TestResult):
         if hasattr(self, "told"):
             self.told.append(("FAIL", details))
         else:
-            print(f"FAIL {test.id()}\n{details}", flush=True)
+            say(f"FAIL {test.id()}\n{details}\n")
 
     def addSkip(self, test, reason):
         super().addSkip(test, reason)
@@ -111,12 +125,72 @@ def chosen(level, names):
             yield test
 
 
+def by_class(tests):
+    """The classes' tests, in the order in which they are to begin; those that run alone apart."""
+    groups = {}
+    for test in tests:
+        groups.setdefault(type(test), []).append(test)
+    alone = [g for c, g in groups.items() if getattr(c, "syncd_alone", False)]
+    shared = [g for c, g in groups.items() if not getattr(c, "syncd_alone", False)]
+    shared.sort(key=lambda g: not getattr(type(g[0]), "syncd_first", False))
+    return shared, alone
+
+
+def run_groups(groups, preset):
+    """Passed, failed, skipped."""
+    signal.signal(signal.SIGALRM, on_alarm)
+    result = Lines(preset)
+    for group in groups:
+        unittest.TestSuite(group).run(result)
+    # A failed subtest counts as its test.
+    failed = len({getattr(t, "test_case", t).id() for t, _ in result.errors + result.failures})
+    skipped = len(result.skipped)
+    return max(0, result.testsRun - failed - skipped), failed, skipped
+
+
+NUMBER, COUNTS = struct.Struct("=H"), struct.Struct("=3I")
+
+
+def taken(groups, queue):
+    """The groups whose numbers this process gets hold of."""
+    while record := os.read(queue, NUMBER.size):
+        yield groups[NUMBER.unpack(record)[0]]
+
+
+def run_parallel(groups, preset, jobs):
+    queue_out, queue_in = os.pipe()
+    counts_out, counts_in = os.pipe()
+    os.write(queue_in, b"".join(NUMBER.pack(i) for i in range(len(groups))))
+    os.close(queue_in)
+    children = []
+    for _ in range(jobs):
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            os.close(counts_out)
+            counts = run_groups(taken(groups, queue_out), preset)
+            os.write(counts_in, COUNTS.pack(*counts))
+            os._exit(0)
+        children.append(pid)
+    os.close(counts_in)
+    os.close(queue_out)
+    total = (0, 0, 0)
+    while record := os.read(counts_out, COUNTS.size):
+        total = tuple(map(sum, zip(total, COUNTS.unpack(record))))
+    for pid in children:
+        if os.waitpid(pid, 0)[1] != 0:
+            say("FAIL a process of the runner has ended; its tests are not counted\n")
+            total = (total[0], total[1] + 1, total[2])
+    return total
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--quick", dest="level", action="store_const", const="quick", default="default")
     p.add_argument("--long", dest="level", action="store_const", const="long")
     p.add_argument("--preset", default="release", help="the build to test (release)")
+    p.add_argument("--jobs", type=int, default=3)
     p.add_argument("--list", action="store_true")
     p.add_argument("--seed", type=int)
     p.add_argument("--counts", help="file for `passed failed skipped`")
@@ -133,13 +207,10 @@ def main():
     if a.list:
         print("\n".join(t.id() for t in tests))
         return 0
-    signal.signal(signal.SIGALRM, on_alarm)
-    result = Lines(a.preset)
-    unittest.TestSuite(tests).run(result)
-    # A failed subtest counts as its test.
-    failed = len({getattr(t, "test_case", t).id() for t, _ in result.errors + result.failures})
-    skipped = len(result.skipped)
-    passed = max(0, result.testsRun - failed - skipped)
+    shared, alone = by_class(tests)
+    counts = run_parallel(shared, a.preset, max(1, min(a.jobs, len(shared)))) if shared else (0, 0, 0)
+    counts = tuple(map(sum, zip(counts, run_groups(alone, a.preset))))
+    passed, failed, skipped = counts
     if a.counts:
         with open(a.counts, "w", encoding="ascii") as f:
             f.write(f"{passed} {failed} {skipped}\n")
