@@ -107,6 +107,23 @@ static const struct command_option status_options[] = {
     END_OF_OPTIONS,
 };
 
+#define OPTION_SOURCE                                                                              \
+    {                                                                                              \
+        "source", 0, OPTION_VALUE, "NAME", "Whose `latest` is meant, where there are several."     \
+    }
+
+static const struct command_option inspect_options[] = {
+    {"format", 0, OPTION_VALUE, "table|csv|json",
+     "How `sql` prints rows. (--json gives them as part of the one object.)"},
+    {"count", 0, OPTION_FLAG, NULL, "`tables` counts their rows, which may read much."},
+    OPTION_SOURCE,
+    OPTION_FROM,
+    OPTION_HOST_KEY,
+    OPTION_PASSWORD_FILE,
+    OPTION_IDENTITY,
+    END_OF_OPTIONS,
+};
+
 const struct command command_table[] = {
     {
         .name = "setup",
@@ -222,6 +239,23 @@ const struct command command_table[] = {
                    "stale or was never stored, 1 when it cannot tell. With --nagios: 0, 1, 2 "
                    "and 3 as Nagios understands them.",
         .examples = "",
+    },
+    {
+        .name = "inspect",
+        .run = cmd_inspect,
+        .arguments = "SNAPSHOT [PATH] [tables | sql \"SELECT ...\"]",
+        .max_words = COMMAND_WORDS_MAX,
+        .options = inspect_options,
+        .summary = "Look inside a stored database.",
+        .details =
+            "Reads a database where it lies, on the worker: only the blocks that the question "
+            "needs are fetched and checked, and nothing is restored. SNAPSHOT is an id or "
+            "`latest`; PATH may be left out where the snapshot holds one database, and may be the "
+            "end of a path. Without a question, the databases are listed.\n\n"
+            "`tables` lists tables and their columns; with --count, their rows too. `sql` runs one "
+            "statement that only reads.",
+        .examples = "  syncd inspect latest tables\n"
+                    "  syncd inspect 3f9a01c4d2be lab.sqlite sql \"SELECT count(*) FROM od\"\n",
     },
     {
         .name = "adopt",

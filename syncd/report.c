@@ -134,6 +134,15 @@ void report_say(struct report *r, const char *fmt, ...)
     va_end(ap);
 }
 
+void report_write(struct report *r, const void *p, size_t n)
+{
+    if (r->mode == REPORT_JSON || n == 0)
+        return;
+    progress_hide();
+    fwrite(p, 1, n, stdout);
+    progress_show();
+}
+
 void report_set(struct report *r, const char *key, json_t *value)
 {
     if (!report_json_set(r->keys, key, value))
@@ -185,13 +194,18 @@ static bool looks_escaped(const char *s)
 
 json_t *report_json_text(const char *s)
 {
-    if (!s)
-        return json_null();
-    OWN_BUF struct buf b = BUF_INIT;
-    while (*s) {
+    return s ? report_json_bytes(s, strlen(s)) : json_null();
+}
+
+json_t *report_json_bytes(const void *p, size_t n)
+{
+    OWN_BUF struct buf copy = BUF_INIT, b = BUF_INIT;
+    buf_put(&copy, p, n);
+    const char *s = buf_cstr(&copy); /* what looks ahead in it finds the NUL */
+    for (const char *end = s ? s + n : NULL; s < end;) {
         uint32_t c;
         size_t len = show_utf8(s, &c);
-        if (len && !looks_escaped(s)) {
+        if (len && *s && !looks_escaped(s)) {
             buf_put(&b, s, len);
             s += len;
         } else {

@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct err;
@@ -56,6 +57,9 @@ size_t report_error_count(const struct report *r);
 void report_print(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void report_say(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* The same as print, for bytes as they are: what a user asked to have unchanged. */
+void report_write(struct report *r, const void *p, size_t n);
+
 /* Adds a key to the object; takes `value` over (NULL: out of memory, noted). A key that is set
  * again is replaced. */
 void report_set(struct report *r, const char *key, json_t *value);
@@ -70,6 +74,7 @@ int report_finish(struct report *r, int exit_code);
  * literal \xHH becomes \x5c, so that replacing each \xHH by its byte gives the bytes back. NULL
  * gives null. */
 json_t *report_json_text(const char *s);
+json_t *report_json_bytes(const void *p, size_t n); /* the same; a NUL becomes \x00 */
 json_t *report_json_time(int64_t t_us); /* RFC 3339 with Z; null when t_us <= 0 (unknown) */
 json_t *report_json_size(uint64_t bytes);
 json_t *report_json_id(const uint8_t id[32]);     /* 64 hex digits; NULL gives null */
