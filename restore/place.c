@@ -1,9 +1,11 @@
 #include "restore/place.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "snapshot/entry.h"
@@ -90,16 +92,61 @@ int place_open(int root_fd, const char *root, const char *path, bool create, str
     return 0;
 }
 
+/* ---- unfinished files ---- */
+
+#define TMP_PREFIX ".syncd-"
+#define TMP_SUFFIX ".tmp"
+#define TMP_DIGITS 16
+
+static bool is_tmp_name(const char *name)
+{
+    size_t prefix = strlen(TMP_PREFIX);
+    return strlen(name) == prefix + TMP_DIGITS + strlen(TMP_SUFFIX) &&
+           strncmp(name, TMP_PREFIX, prefix) == 0 &&
+           strspn(name + prefix, "0123456789abcdef") == TMP_DIGITS &&
+           strcmp(name + prefix + TMP_DIGITS, TMP_SUFFIX) == 0;
+}
+
+static bool is_abandoned(int dir_fd, const char *name)
+{
+    struct stat st;
+    OWN_FD int fd = io_openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
+           flock(fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+void place_collect(int dir_fd)
+{
+    int fd = io_openat(dir_fd, ".", O_RDONLY | O_DIRECTORY, 0);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d) {
+        mem_closep(&fd);
+        return;
+    }
+    for (struct dirent *n; (n = readdir(d));)
+        if (is_tmp_name(n->d_name) && is_abandoned(dir_fd, n->d_name))
+            unlinkat(dir_fd, n->d_name, 0);
+    closedir(d);
+}
+
+/* Made and locked; when another run has taken it for abandoned between the two, once more. */
 int placing_begin(const struct place *p, struct placing *ret, struct err *e)
 {
-    uint8_t random[8];
-    char hex[2 * sizeof random + 1];
-    io_random(random, sizeof random);
-    hex_encode(random, sizeof random, hex);
-    snprintf(ret->tmp, sizeof ret->tmp, ".syncd-%s.tmp", hex);
-    ret->fd = io_openat(p->dir_fd, ret->tmp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
-    if (ret->fd < 0)
-        return err_sys(e, errno, p->shown, "cannot create a file beside %s", p->shown);
+    uint8_t random[TMP_DIGITS / 2];
+    char hex[TMP_DIGITS + 1];
+    struct stat st = {0};
+    ret->fd = -1;
+    while (st.st_nlink == 0) {
+        mem_closep(&ret->fd);
+        io_random(random, sizeof random);
+        hex_encode(random, sizeof random, hex);
+        snprintf(ret->tmp, sizeof ret->tmp, TMP_PREFIX "%s" TMP_SUFFIX, hex);
+        ret->fd = io_openat(p->dir_fd, ret->tmp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+        if (ret->fd < 0)
+            return err_sys(e, errno, p->shown, "cannot create a file beside %s", p->shown);
+        if (flock(ret->fd, LOCK_EX | LOCK_NB) < 0 || fstat(ret->fd, &st) < 0)
+            break; /* a file system without locks: what is left there stays */
+    }
     return 0;
 }
 

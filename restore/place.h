@@ -32,11 +32,15 @@ int place_attributes(int fd, const struct place *at, const struct entry *entry, 
 int place_link_attributes(const struct place *at, const struct entry *entry,
                           bool *ret_owner_differs, struct err *e);
 
-/* A file under construction beside its final name. */
+/* A file under construction beside its final name; locked while it is open, so that a later run can
+ * tell it from what a cut run has left. */
 struct placing {
     int fd;
     char tmp[64]; /* in place.dir_fd */
 };
+
+/* Removes the folder's unfinished files that nobody is at work on any more. */
+void place_collect(int dir_fd);
 int placing_begin(const struct place *p, struct placing *ret, struct err *e);
 
 /* Owner (when we may), mode and mtime of the entry, fsync, the final name (never over an existing

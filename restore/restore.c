@@ -251,6 +251,54 @@ static int keep_entry(void *arg, struct entry *n, struct err *e)
     return spool_add(r->entries, n, NULL, e);
 }
 
+/* ---- what a cut run left ---- */
+
+static bool is_below(const char *path, const char *folder)
+{
+    size_t n = folder ? strlen(folder) : 0;
+    return n && strncmp(path, folder, n) == 0 && path[n] == '/';
+}
+
+/* In each folder that the snapshot names, and in those that hold its topmost entries. */
+static int collect_entry(struct restoring *r, struct entry *n, struct err *e)
+{
+    OWN_PLACE struct place at = {.dir_fd = -1};
+    bool folder = n->type == ENTRY_DIR, below = is_below(n->path, r->top);
+    if (!folder && below)
+        return 0;
+    if (open_place(r, n, false, &at, e) || at.dir_fd < 0) {
+        *e = ERR_INIT; /* whatever it is, it is told when something is to be written there */
+        return 0;
+    }
+    if (!below)
+        place_collect(at.dir_fd);
+    OWN_FD int fd =
+        folder ? io_openat(at.dir_fd, at.name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0) : -1;
+    if (fd >= 0)
+        place_collect(fd);
+    if (!folder || below)
+        return 0;
+    free(r->top);
+    r->top = strdup(n->path);
+    return r->top ? 0 : err_nomem(e);
+}
+
+static int collect(struct restoring *r, struct err *e)
+{
+    OWN_SPOOL_READER struct spool_reader reader = spool_read(r->entries);
+    struct entry n;
+    int rc = 0;
+    if (r->p->output) {
+        place_collect(r->root_fd);
+        return 0;
+    }
+    while (rc == 0 && (rc = spool_next(&reader, &n, e)) == 1) {
+        rc = n.type == ENTRY_CONFIG ? 0 : collect_entry(r, &n, e);
+        entry_free(&n);
+    }
+    return rc;
+}
+
 /* The entry list is read once: while files are restored, the pool is at their parts. */
 static int read_entries(struct restoring *r, struct err *e)
 {
@@ -316,6 +364,9 @@ static int run(struct restoring *r, struct err *e)
         rc = survey(r, e);
     if (rc || r->p->dry_run)
         return rc;
+    rc = r->root_fd >= 0 ? collect(r, e) : 0;
+    if (rc)
+        return rc;
     *r->summary = (struct restore_summary){0};
     if (r->p->total)
         r->p->total(r->p->arg, r->needed_bytes);
@@ -342,6 +393,7 @@ int restore_run(const struct restore_params *p, struct restore_summary *ret, str
     mem_closep(&r->root_fd);
     free(r->folders);
     free(r->root);
+    free(r->top);
     free(r);
     return rc;
 }

@@ -13,7 +13,8 @@ static void forget(struct batched *b)
 {
     place_close(&b->at);
     entry_free(&b->entry);
-    *b = (struct batched){.at.dir_fd = -1};
+    mem_closep(&b->fd);
+    *b = (struct batched){.at.dir_fd = -1, .fd = -1};
 }
 
 void batch_drop(struct restoring *r)
@@ -65,7 +66,7 @@ int batch_add(struct restoring *r, struct placing *g, struct place *at, const st
               const struct restored_file *f, struct err *e)
 {
     struct batched *b = &r->batch[r->batch_count];
-    *b = (struct batched){.file = *f};
+    *b = (struct batched){.file = *f, .fd = -1};
     int rc = placing_attributes(g, at, n, r->p->keep_special, &b->file.owner_differs, e);
     if (rc == 0)
         rc = remember(n, &b->entry, e);
@@ -77,7 +78,7 @@ int batch_add(struct restoring *r, struct placing *g, struct place *at, const st
     memcpy(b->tmp, g->tmp, sizeof b->tmp);
     b->at = *at;
     *at = (struct place){.dir_fd = -1};
-    mem_closep(&g->fd);
+    b->fd = TAKE_FD(g->fd);
     r->batch_count++;
     r->batch_bytes += n->size;
     return r->batch_count == BATCH_FILES || r->batch_bytes >= BATCH_BYTES ? batch_flush(r, e) : 0;

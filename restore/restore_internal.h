@@ -15,6 +15,7 @@
 /* A file that is written but does not have its name yet. */
 struct batched {
     struct place at;
+    int fd; /* open, so that it stays locked */
     char tmp[64];
     struct entry entry; /* what is told of it: path, size, as_of, carried */
     struct restored_file file;
@@ -27,6 +28,7 @@ struct restoring {
     struct chunk_source *chunks;
     int root_fd; /* -1: not there yet */
     char *root;
+    char *top; /* the topmost folder that the entry in hand is in */
     uint64_t needed_bytes;
     size_t matched;
     struct err first_difference;

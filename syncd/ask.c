@@ -19,6 +19,12 @@
 #define ANSWER_MAX 1024 /* with the NUL */
 #define TRIES 3
 
+bool ask_has_terminal(void)
+{
+    OWN_FD int fd = io_open("/dev/tty", O_RDWR | O_NOCTTY, 0);
+    return fd >= 0;
+}
+
 static int open_terminal(const char *question, const char *flag, int *ret, struct err *e)
 {
     int fd = io_open("/dev/tty", O_RDWR | O_NOCTTY, 0);

@@ -9,6 +9,9 @@
 
 struct err;
 
+/* Whether there is a terminal to ask at. */
+bool ask_has_terminal(void);
+
 /* Asks `question` (made safe here), to which only "y" or "yes" is a yes. 0 when `answered` (the
  * flag was given; nothing is asked) or yes; ERR_REFUSED when no; ERR_USAGE when there is nobody to
  * ask, with `flag` ("--yes", "--lead") in its hint. */

@@ -73,9 +73,14 @@ static const struct command_option restore_options[] = {
     {"output", 0, OPTION_VALUE, "FILE|-", "Write the one entry to FILE, or to stdout."},
     {"dry-run", 0, OPTION_FLAG, NULL, "Say what would be done, and do nothing."},
     {"keep-special", 0, OPTION_FLAG, NULL, "Give files their setuid and setgid bits back."},
+    {"run-hooks", 0, OPTION_FLAG, NULL,
+     "Trust the commands in the repository's config (--yes does not). Without it they are only "
+     "shown."},
     {"salvage", 0, OPTION_FLAG, NULL,
      "Accept that blocks are missing, and list what is lost (with --target or --output)."},
     OPTION_FROM,
+    {"lead", 0, OPTION_FLAG, NULL,
+     "After a rebuild: this machine is the leader from now on (--yes does not say so)."},
     OPTION_HOST_KEY,
     OPTION_PASSWORD_FILE,
     OPTION_IDENTITY,
@@ -189,10 +194,17 @@ const struct command command_table[] = {
             "or --output says. Everything is checked before it gets its name, and nothing that "
             "is there already is touched.\n\n"
             "With --from URL it needs no config: it shows the worker's host key and asks, and logs "
-            "in with --identity, a key of the agent, or the password.",
-        .examples = "  syncd restore piri --target /tmp/look\n"
-                    "  syncd restore piri --from sftp://pi@worker1.local --target /tmp/look\n"
-                    "  syncd restore lab --at \"2 days ago\" --output lab.sqlite\n",
+            "in with --identity, a key of the agent, or the password.\n\n"
+            "With --from URL alone it rebuilds a leader: it shows what the repository holds, "
+            "brings "
+            "every source back to where it was, and asks whether this machine leads from now on; "
+            "then it adds a key of its own on the workers, writes the config that was kept with "
+            "the snapshots, and backs up once.",
+        .examples =
+            "  syncd restore --from sftp://pi@worker1.local --from sftp://pi@worker2.local\n"
+            "  syncd restore piri --target /tmp/look\n"
+            "  syncd restore piri --from sftp://pi@worker1.local --target /tmp/look\n"
+            "  syncd restore lab --at \"2 days ago\" --output lab.sqlite\n",
     },
     {
         .name = "verify",

@@ -195,10 +195,12 @@ static int add_key(struct enrol_login *l, struct err *e)
     const char *text = buf_cstr(&line);
     if (!text)
         return err_nomem(e);
-    rc = log_in_by_agent(l, &store, e);
+    bool added = l->door && store_enrol_key(l->door, text, e) == 0;
+    if (!added)
+        rc = log_in_by_agent(l, &store, e);
     if (rc == ERR_AUTH)
         rc = log_in_by_password(l, text, &store, e);
-    if (rc == 0)
+    if (rc == 0 && !added)
         rc = store_enrol_key(store, text, e);
     store_close(store);
     if (rc)

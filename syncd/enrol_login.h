@@ -18,7 +18,8 @@ struct enrol_login {
     const char *name;                        /* the worker's title */
     const char *identity_file, *known_hosts; /* where they are or are to be */
     const char *host_key;                    /* of --host-key, or NULL */
-    char *password;                          /* or NULL: the person is asked, once */
+    struct store *door; /* a login that is open already, the caller's, or NULL */
+    char *password;     /* or NULL: the person is asked, once */
     /* what was done */
     char sha256[64]; /* the host key's */
     bool pinned, key_made, key_added;

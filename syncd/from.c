@@ -27,32 +27,35 @@ static bool is_url(const char *text)
     return strstr(text, "://") != NULL;
 }
 
+bool from_is_url(const struct command_args *args)
+{
+    const char *const *values = args_values(args, "from");
+    return values[0] && is_url(values[0]);
+}
+
+void from_login_end(struct from_login *l)
+{
+    ask_wipe(&l->password);
+}
+
 /* ---- one URL ---- */
 
 struct login {
     const struct command_args *args;
     struct session_worker *w;
-    struct url url;
+    struct from_login *door;
     char *known_hosts; /* NULL: there is none */
-    char sha256[64];   /* the host key that was confirmed */
-    char *password;
 };
-
-static void login_end(struct login *l)
-{
-    ask_wipe(&l->password);
-    free(l->known_hosts);
-}
 
 static struct store_options options_of(const struct login *l)
 {
     return (struct store_options){.name = l->w->conf->name,
-                                  .url = l->url,
+                                  .url = l->door->url,
                                   .identity_file = args_value(l->args, "identity"),
-                                  .password = l->password,
+                                  .password = l->door->password,
                                   .use_agent = true,
                                   .known_hosts = l->known_hosts,
-                                  .host_key_sha256 = *l->sha256 ? l->sha256 : NULL,
+                                  .host_key_sha256 = *l->door->sha256 ? l->door->sha256 : NULL,
                                   .cancel_fd = &l->w->cancel_fd};
 }
 
@@ -71,13 +74,13 @@ static int confirm_host(struct login *l, struct err *e)
     struct host_key shown;
     const char *given;
     struct store_options o = options_of(l);
-    int rc = host_pin_given(l->args, &l->url, &given, e);
+    int rc = host_pin_given(l->args, &l->door->url, &given, e);
     if (rc == 0)
         rc = store_host_key(&o, &shown, e);
     if (rc == 0)
-        rc = host_pin_confirm(&shown, &l->url, given, e);
+        rc = host_pin_confirm(&shown, &l->door->url, given, e);
     if (rc == 0)
-        snprintf(l->sha256, sizeof l->sha256, "%s", shown.sha256);
+        snprintf(l->door->sha256, sizeof l->door->sha256, "%s", shown.sha256);
     return rc;
 }
 
@@ -86,10 +89,10 @@ static int get_password(struct login *l, struct err *e)
     const char *file = args_value(l->args, "password-file");
     char question[512];
     if (file)
-        return conf_read_secret(file, &l->password, e);
+        return conf_read_secret(file, &l->door->password, e);
     snprintf(question, sizeof question, "Password of %s at %s (for this once; it is not kept)",
-             *l->url.user ? l->url.user : "this user", l->url.host);
-    return ask_password(question, "--password-file FILE", &l->password, e);
+             *l->door->url.user ? l->door->url.user : "this user", l->door->url.host);
+    return ask_password(question, "--password-file FILE", &l->door->password, e);
 }
 
 /* By key and agent first; the password only when those do not open the door. */
@@ -97,8 +100,8 @@ static int log_in(struct login *l, struct err *e)
 {
     bool keys = args_value(l->args, "identity") || getenv("SSH_AUTH_SOCK");
     struct store_options o = options_of(l);
-    int rc = keys || l->password ? store_open_url(&o, &l->w->store, e) : ERR_AUTH;
-    if (rc != ERR_AUTH || l->password)
+    int rc = keys || l->door->password ? store_open_url(&o, &l->w->store, e) : ERR_AUTH;
+    if (rc != ERR_AUTH || l->door->password)
         return rc;
     rc = get_password(l, e);
     o = options_of(l);
@@ -111,19 +114,20 @@ static int list_repositories(const struct login *l, struct report *report,
     json_t *list = json_array();
     char url[2048], safe[2048];
     for (size_t i = 0; i < found->count; i++) {
-        snprintf(url, sizeof url, "sftp://%s%s%s:%u/~/%s", l->url.user, *l->url.user ? "@" : "",
-                 l->url.host, (unsigned)l->url.port, found->paths[i]);
+        snprintf(url, sizeof url, "sftp://%s%s%s:%u/~/%s", l->door->url.user,
+                 *l->door->url.user ? "@" : "", l->door->url.host, (unsigned)l->door->url.port,
+                 found->paths[i]);
         json_array_append_new(list, report_json_text(url));
         report_print(report, "%s\n", show_safe_into(url, safe, sizeof safe));
     }
     report_set(report, "repositories", list);
     if (found->count == 0) {
-        err_set(e, ERR_NOT_FOUND, l->url.host, "no repository is found under the home at %s",
-                l->url.host);
+        err_set(e, ERR_NOT_FOUND, l->door->url.host, "no repository is found under the home at %s",
+                l->door->url.host);
         return err_hint(e, "Give the URL with its path, as in syncd.conf's worker block.");
     }
-    err_set(e, ERR_USAGE, l->url.host, "%zu repositories are found at %s", found->count,
-            l->url.host);
+    err_set(e, ERR_USAGE, l->door->url.host, "%zu repositories are found at %s", found->count,
+            l->door->url.host);
     return err_hint(e, "Choose one of the URLs above.");
 }
 
@@ -136,10 +140,10 @@ static int find_path(struct login *l, struct report *report, struct err *e)
         return rc;
     if (found.count == 1) {
         struct store_options o;
-        snprintf(l->url.path, sizeof l->url.path, "%s", found.paths[0]);
+        snprintf(l->door->url.path, sizeof l->door->url.path, "%s", found.paths[0]);
         o = options_of(l);
         session_leave_out(l->w);
-        report_say(report, "%s: the repository is at ~/%s\n", l->w->conf->name, l->url.path);
+        report_say(report, "%s: the repository is at ~/%s\n", l->w->conf->name, l->door->url.path);
         rc = store_open_url(&o, &l->w->store, e);
     } else {
         rc = list_repositories(l, report, &found, e);
@@ -152,15 +156,15 @@ static int open_url(struct login *l, struct report *report, struct err *e)
 {
     int rc = session_make_cancel_fd(l->w, e);
     if (rc == 0)
-        rc = url_parse(l->w->conf->url, &l->url, e);
+        rc = url_parse(l->w->conf->url, &l->door->url, e);
     if (rc)
         return rc == ERR_CONFIG ? (e->code = ERR_USAGE) : rc;
     struct store_options o = options_of(l);
-    if (l->url.scheme == URL_FILE)
+    if (l->door->url.scheme == URL_FILE)
         return store_open_url(&o, &l->w->store, e);
-    bool browse = !*l->url.path;
+    bool browse = !*l->door->url.path;
     l->known_hosts = users_known_hosts();
-    l->url.under_home |= browse;
+    l->door->url.under_home |= browse;
     rc = confirm_host(l, e);
     if (rc == 0)
         rc = log_in(l, e);
@@ -169,16 +173,23 @@ static int open_url(struct login *l, struct report *report, struct err *e)
 
 /* ---- the session ---- */
 
-static char *name_of(const char *text, size_t index)
+/* Two that would be called the same get their port, or a number. */
+static char *name_of(const char *const *urls, size_t index)
 {
-    struct url url;
+    struct url url, other;
     char *name = NULL;
-    const char *what = "url";
-    if (url_parse(text, &url, NULL) == 0)
-        what = url.scheme == URL_FILE ? url.path : url.host;
-    if (asprintf(&name, index && url.scheme == URL_FILE ? "%s (2)" : "%s", what) < 0)
-        return NULL;
-    return name;
+    int n;
+    if (url_parse(urls[index], &url, NULL))
+        return strdup("url");
+    bool twice = urls[index ? 0 : 1] && url_parse(urls[index ? 0 : 1], &other, NULL) == 0 &&
+                 strcmp(other.host, url.host) == 0;
+    if (url.scheme == URL_FILE)
+        n = asprintf(&name, "%s", url.path);
+    else if (twice && other.port != url.port)
+        n = asprintf(&name, "%s:%u", url.host, (unsigned)url.port);
+    else
+        n = asprintf(&name, twice && index ? "%s (2)" : "%s", url.host);
+    return n < 0 ? NULL : name;
 }
 
 /* A config of nothing but workers. */
@@ -191,7 +202,7 @@ static int bare_conf(const struct command_args *args, struct conf **ret, struct 
     bool whole = (c->file = strdup("--from")) != NULL;
     for (size_t i = 0; urls[i]; i++) {
         struct conf_worker *w = &c->workers[c->worker_count++];
-        w->name = name_of(urls[i], i);
+        w->name = name_of(urls, i);
         w->url = strdup(urls[i]);
         whole &= w->name && w->url;
     }
@@ -210,7 +221,7 @@ static bool may_go_on(int rc)
 }
 
 static int open_urls(const struct command_args *args, struct report *report, struct session **ret,
-                     struct err *e)
+                     struct from_login *logins, struct err *e)
 {
     struct conf *conf = NULL;
     int rc = bare_conf(args, &conf, e);
@@ -218,9 +229,9 @@ static int open_urls(const struct command_args *args, struct report *report, str
         rc = session_new_bare(conf, ret, e);
     for (size_t i = 0; rc == 0 && i < (*ret)->worker_count; i++) {
         struct session_worker *w = &(*ret)->workers[i];
-        struct login l = {.args = args, .w = w};
+        struct login l = {.args = args, .w = w, .door = &logins[i]};
         rc = open_url(&l, report, &w->err);
-        login_end(&l);
+        free(l.known_hosts);
         if (rc == 0)
             w->err = ERR_INIT; /* what a step on the way left in it is none */
         else if (may_go_on(rc))
@@ -291,14 +302,14 @@ static int connect_all(struct session *s, struct report *report, struct err *e)
     return rc;
 }
 
-int from_open(const struct command_args *args, struct report *report, struct session **ret,
-              struct err *e)
+int from_open_logins(const struct command_args *args, struct report *report, struct session **ret,
+                     struct from_login *ret_logins, struct err *e)
 {
     struct session *s = NULL;
     bool urls = false;
     int rc = check_values(args_values(args, "from"), &urls, e);
     if (rc == 0)
-        rc = urls ? open_urls(args, report, &s, e) : open_named(args, report, &s, e);
+        rc = urls ? open_urls(args, report, &s, ret_logins, e) : open_named(args, report, &s, e);
     if (rc == 0)
         rc = connect_all(s, report, e);
     if (rc) {
@@ -307,6 +318,16 @@ int from_open(const struct command_args *args, struct report *report, struct ses
     }
     *ret = s;
     return 0;
+}
+
+int from_open(const struct command_args *args, struct report *report, struct session **ret,
+              struct err *e)
+{
+    struct from_login logins[CONF_MAX_WORKERS] = {0};
+    int rc = from_open_logins(args, report, ret, logins, e);
+    for (size_t i = 0; i < CONF_MAX_WORKERS; i++)
+        from_login_end(&logins[i]);
+    return rc;
 }
 
 int from_choose_source(const struct found *found, const char *named, const char **ret,

@@ -15,6 +15,7 @@ def _take_terminal():
 class Terminal:
     def __init__(self, argv, env, cwd=None):
         self.argv, self.shown = argv, ""
+        self.seen = 0  # of what was shown: up to here by expect_next
         self.fd, slave = os.openpty()
         self.process = subprocess.Popen(argv, env=env, cwd=cwd, stdin=slave, stdout=slave,
                                         stderr=slave, start_new_session=True,
@@ -39,6 +40,14 @@ class Terminal:
             if not self._read(deadline, f"show {text!r}"):
                 raise AssertionError(f"{' '.join(self.argv)} ended without {text!r}: {self.shown}")
         return self.shown
+
+    def expect_next(self, text, timeout_s=30):
+        """The same for what comes after the last text that this has waited for."""
+        deadline = time.monotonic() + timeout_s
+        while text not in self.shown[self.seen:]:
+            if not self._read(deadline, f"show {text!r}"):
+                raise AssertionError(f"{' '.join(self.argv)} ended without {text!r}: {self.shown}")
+        self.seen = self.shown.index(text, self.seen) + len(text)
 
     def type(self, line):
         os.write(self.fd, line.encode() + b"\n")
