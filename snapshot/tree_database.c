@@ -121,6 +121,14 @@ static int take_by_kind(struct tree *t, struct tree_database *d, struct err *e)
     return err_set(e, ERR_UNSUPPORTED, d->path, "%s is of a kind that cannot be taken", d->path);
 }
 
+/* No room for its fingerprints is no fault of the database: the run is at its end. */
+static bool is_of_the_run(const struct tree *t, const struct err *why)
+{
+    const char *dir = t->plan->o.fingerprint_dir;
+    return why->code == ERR_NOMEM ||
+           (why->code == ERR_NO_SPACE && dir && strncmp(why->object, dir, strlen(dir)) == 0);
+}
+
 int tree_take_database(struct tree *t, struct tree_database *d, struct err *e)
 {
     const struct entry *before = plan_entry(t->plan, d->path);
@@ -137,9 +145,9 @@ int tree_take_database(struct tree *t, struct tree_database *d, struct err *e)
     if (rc) {
         d->given_up = true;
         rc = pipeline_state(t->run->pipeline, e);
-        if (rc == 0 && d->err.code == ERR_NOMEM)
-            rc = err_nomem(e);
-        return rc;
+        if (rc == 0 && is_of_the_run(t, &d->err))
+            *e = d->err;
+        return rc ? rc : is_of_the_run(t, &d->err) ? d->err.code : 0;
     }
     d->has_entry = true;
     t->totals.last_us = MAX(t->totals.last_us, d->entry.as_of_us);

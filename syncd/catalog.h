@@ -78,6 +78,9 @@ struct catalog_part {
  * state_dir_check (lock.h). */
 int catalog_open(const char *state_dir, struct catalog **ret, char **ret_notice, struct err *e);
 
+/* An empty one in memory, for where nothing can be written. */
+int catalog_open_memory(struct catalog **ret, struct err *e);
+
 /* Opens for reading only, without making or mending anything: ERR_NOT_FOUND when there is none. */
 int catalog_open_readonly(const char *state_dir, struct catalog **ret, struct err *e);
 

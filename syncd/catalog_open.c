@@ -262,6 +262,11 @@ int catalog_open(const char *state_dir, struct catalog **ret, char **ret_notice,
     return rc == ERR_DAMAGED ? begin_anew(state_dir, path, ret, ret_notice, e) : rc;
 }
 
+int catalog_open_memory(struct catalog **ret, struct err *e)
+{
+    return open_database(":memory:", SQLITE_OPEN_READWRITE | SQLITE_OPEN_MEMORY, ret, e);
+}
+
 int catalog_open_readonly(const char *state_dir, struct catalog **ret, struct err *e)
 {
     OWN_MEM char *path = NULL;

@@ -3,41 +3,26 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "snapshot/backup.h"
+#include "syncd/backup_job.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/log.h"
 #include "syncd/base/mem.h"
 #include "syncd/catalog.h"
 #include "syncd/command.h"
 #include "syncd/commands.h"
+#include "syncd/freshness.h"
 #include "syncd/hooks.h"
 #include "syncd/lock.h"
 #include "syncd/manners.h"
 #include "syncd/progress.h"
 #include "syncd/report.h"
+#include "syncd/runtime_dir.h"
 #include "syncd/session.h"
 #include "syncd/show.h"
 #include "syncd/signals.h"
+#include "syncd/unnoted.h"
 #include "syncd/upkeep.h"
 #include "transport/store.h"
-
-#define FAILED_TOLD 20 /* entries named on the terminal; --json has up to 1,000 */
-
-/* One source's run. */
-struct job {
-    struct upkeep u; /* first: its callbacks get a job as their arg */
-    struct session *s;
-    struct report *report;
-    const struct conf_source *source;
-    size_t session_index[CONF_MAX_WORKERS]; /* of the run's workers */
-    struct backup_result result;
-    struct catalog_run run;
-    struct catalog_run_worker workers[CONF_MAX_WORKERS];
-    struct err worker_errors[CONF_MAX_WORKERS];
-    int64_t started_us;
-    int rc;
-    struct err err;
-};
 
 static void on_waiting(void *arg, const char *source, const char *holder)
 {
@@ -45,51 +30,60 @@ static void on_waiting(void *arg, const char *source, const char *holder)
     log_msg(LOG_LEVEL_NOTICE, "%s: waiting for %s", source, holder);
 }
 
-static bool on_is_ours(void *arg, const struct part_ref *ref)
+static struct catalog_part part_of(const struct part_ref *ref, bool snapshot)
 {
-    struct job *j = arg;
-    return catalog_part_is_ours(j->s->catalog, j->source->name, ref->epoch, ref->sequence, ref->id);
-}
-
-static void on_publishing(void *arg, const struct part_ref *ref, bool snapshot)
-{
-    struct job *j = arg;
-    struct err e = ERR_INIT;
     struct catalog_part part = {.epoch = ref->epoch,
                                 .sequence = ref->sequence,
                                 .size_bytes = ref->size_bytes,
                                 .is_snapshot = snapshot};
     memcpy(part.id, ref->id, sizeof part.id);
-    if (catalog_part_add(j->s->catalog, j->source->name, &part, &e))
-        log_err(LOG_LEVEL_WARNING, &e);
+    return part;
+}
+
+static bool on_is_ours(void *arg, const struct part_ref *ref)
+{
+    struct backup_job *j = arg;
+    struct catalog_part part = part_of(ref, false);
+    return catalog_part_is_ours(j->s->catalog, j->source->name, ref->epoch, ref->sequence,
+                                ref->id) ||
+           unnoted_has(j->unnoted, &part);
+}
+
+static void on_publishing(void *arg, const struct part_ref *ref, bool snapshot)
+{
+    struct backup_job *j = arg;
+    struct err e = ERR_INIT;
+    struct catalog_part part = part_of(ref, snapshot);
+    if (unnoted_add(j->unnoted, &part, &e))
+        j->unwritten = e;
 }
 
 static void on_read(void *arg, uint64_t bytes)
 {
-    progress_add(((struct job *)arg)->u.progress, bytes);
+    progress_add(((struct backup_job *)arg)->u.progress, bytes);
 }
 
 static void on_total(void *arg, uint64_t bytes)
 {
-    progress_set_total(((struct job *)arg)->u.progress, bytes);
+    progress_set_total(((struct backup_job *)arg)->u.progress, bytes);
 }
 
 static void on_sent(void *arg, size_t worker, uint64_t bytes)
 {
-    struct job *j = arg;
+    struct backup_job *j = arg;
     progress_worker_add(j->u.progress, j->session_index[worker], bytes);
 }
 
 static int on_may_begin(void *arg, size_t worker, struct err *e)
 {
-    struct job *j = arg;
+    struct backup_job *j = arg;
     const struct session_worker *w = &j->s->workers[j->session_index[worker]];
     return session_check_room(w, w->store, 0, e);
 }
 
 static int on_may_publish(void *arg, size_t worker, struct err *e)
 {
-    struct job *j = arg;
+    struct backup_job *j = arg;
     const struct session_worker *w = &j->s->workers[j->session_index[worker]];
     return session_still_leads(j->s, w, w->store, e);
 }
@@ -100,7 +94,7 @@ static void on_notice(void *arg, const char *text)
     log_msg(LOG_LEVEL_NOTICE, "%s", text);
 }
 
-static int run_backup(struct job *j, const char *fingerprint_dir, uint64_t sequence)
+static int take(struct backup_job *j, uint64_t sequence)
 {
     struct session *s = j->s;
     struct backup_params p = {.repository = &s->repository,
@@ -110,7 +104,7 @@ static int run_backup(struct job *j, const char *fingerprint_dir, uint64_t seque
                               .epoch = s->epoch,
                               .ruler = &s->ruler,
                               .min_sequence = sequence + 1,
-                              .fingerprint_dir = fingerprint_dir,
+                              .fingerprint_dir = j->runtime_dir,
                               .state_dir = s->conf->state_dir,
                               .is_ours = on_is_ours,
                               .is_damaged = upkeep_is_damaged,
@@ -144,7 +138,7 @@ static int run_backup(struct job *j, const char *fingerprint_dir, uint64_t seque
 
 /* ---- bringing the workers level ---- */
 
-static bool all_stored(const struct job *j)
+static bool all_stored(const struct backup_job *j)
 {
     for (size_t i = 0; i < j->s->worker_count; i++)
         if (!j->workers[i].stored)
@@ -152,7 +146,7 @@ static bool all_stored(const struct job *j)
     return true;
 }
 
-static bool any_stored(const struct job *j)
+static bool any_stored(const struct backup_job *j)
 {
     for (size_t i = 0; i < j->s->worker_count; i++)
         if (j->workers[i].stored)
@@ -162,7 +156,7 @@ static bool any_stored(const struct job *j)
 
 /* A worker whose connection broke is tried once more. One that was too slow or does not answer is
  * left for the next run: this one is not to wait for it. */
-static void reconnect_lost(struct job *j)
+static void reconnect_lost(struct backup_job *j)
 {
     for (size_t i = 0; i < j->s->worker_count; i++) {
         struct session_worker *w = &j->s->workers[i];
@@ -177,7 +171,7 @@ static void reconnect_lost(struct job *j)
     }
 }
 
-static bool needs_catching_up(struct job *j)
+static bool needs_catching_up(struct backup_job *j)
 {
     struct kept_params kept;
     bool equal = true, attached = false;
@@ -188,7 +182,7 @@ static bool needs_catching_up(struct job *j)
 }
 
 /* Workers that were away, or fell behind in this run, get what they lack from the other. */
-static void catch_up(struct job *j)
+static void catch_up(struct backup_job *j)
 {
     struct upkeep_sync sync;
     struct err e = ERR_INIT;
@@ -215,7 +209,7 @@ static void catch_up(struct job *j)
 }
 
 /* `before`, or `after` whatever became of the run. */
-static int run_hook(struct job *j, const char *name, char *const *argv, struct err *e)
+static int run_hook(struct backup_job *j, const char *name, char *const *argv, struct err *e)
 {
     struct hook_facts f = {.source = j->source->name,
                            .state = run_state_name(j->run.state),
@@ -224,48 +218,127 @@ static int run_hook(struct job *j, const char *name, char *const *argv, struct e
     return hooks_run(name, argv, &f, j->source->hook_timeout_s, e);
 }
 
-static int run_before(struct job *j)
+static int run_before(struct backup_job *j)
 {
     int rc = run_hook(j, "before", j->source->before, &j->err);
     return rc ? err_prefix(&j->err, "the backup was cancelled") : 0;
 }
 
-static void run_after(struct job *j)
+static void run_after(struct backup_job *j)
 {
     struct err e = ERR_INIT;
     if (run_hook(j, "after", j->source->after, &e))
         report_warning(j->report, &e);
 }
 
-/* The part of the run that holds the source's lock. */
-static int run_locked(struct job *j)
+static bool is_short_of_space(const struct backup_job *j)
+{
+    for (size_t i = 0; i < j->s->worker_count; i++)
+        if (j->worker_errors[i].code == ERR_NO_SPACE)
+            return true;
+    return false;
+}
+
+static void forget_attempt(struct backup_job *j)
+{
+    backup_result_free(&j->result);
+    j->result = (struct backup_result){0};
+    j->err = ERR_INIT;
+    for (size_t i = 0; i < j->s->worker_count; i++)
+        if (j->s->workers[i].store)
+            j->worker_errors[i] = j->s->workers[i].err = ERR_INIT;
+}
+
+static int prepare_runtime(struct backup_job *j, unsigned *place)
 {
     struct session *s = j->s;
+    unnoted_close(TAKE_PTR(j->unnoted));
+    free(TAKE_PTR(j->runtime_dir));
+    int rc = runtime_dir_make(s->conf->state_dir, s->repository.id, j->source->name, place,
+                              &j->runtime_dir, &j->err);
+    if (rc)
+        return rc;
+    j->unnoted = unnoted_open(j->runtime_dir, s->catalog, j->source->name);
+    return j->unnoted ? 0 : err_nomem(&j->err);
+}
+
+static int list_and_take(struct backup_job *j)
+{
     uint64_t sequence;
-    OWN_MEM char *fingerprint_dir = NULL;
+    int rc = session_list(j->s, j->source->name, &j->err);
+    if (rc == 0)
+        rc = catalog_sequence(j->s->catalog, j->source->name, &sequence, &j->err);
+    return rc ? rc : take(j, sequence);
+}
+
+/* A worker that is short of space is pruned, then refused; where memory is full for what the run
+ * keeps there, it goes elsewhere. */
+static int run_backup(struct backup_job *j)
+{
+    unsigned place = 0;
+    bool pruned = false;
+    int rc = prepare_runtime(j, &place);
+    if (rc)
+        return rc;
+    rc = list_and_take(j);
+    while (rc == ERR_NO_SPACE) {
+        struct err first = j->err;
+        if (is_short_of_space(j)) {
+            if (pruned || !upkeep_make_room(&j->u))
+                break;
+            pruned = true;
+            forget_attempt(j);
+        } else {
+            log_msg(LOG_LEVEL_NOTICE, "%s: %s; trying elsewhere", j->source->name, first.message);
+            forget_attempt(j);
+            if (prepare_runtime(j, &place)) {
+                j->err = first;
+                break;
+            }
+        }
+        rc = list_and_take(j);
+    }
+    if (rc == 0 && is_short_of_space(j) && !pruned)
+        upkeep_make_room(&j->u); /* then it is caught up */
+    return rc;
+}
+
+/* By what is on record of this source, so before this run is. */
+static void look_at_clock(struct backup_job *j)
+{
+    struct freshness f;
+    struct err ignored = ERR_INIT;
+    int64_t newest_us = 0;
+    if (freshness_from_catalog(j->s->conf, j->source, j->s->catalog, &f, &ignored) == 0)
+        newest_us = freshness_newest_us(&f);
+    struct clock_facts clock = clock_facts(newest_us);
+    j->clock = clock_doubt_judge(&clock);
+    if (j->clock != CLOCK_BELIEVED)
+        log_msg(LOG_LEVEL_NOTICE, "%s: %s; the times of this run are doubtful", j->source->name,
+                clock_doubt_text(j->clock));
+}
+
+/* The part of the run that holds the source's lock. Where the catalog takes nothing, the backup
+ * goes on all the same: what is stored counts by itself, and status by what it last knew. */
+static int run_locked(struct backup_job *j)
+{
+    struct session *s = j->s;
+    look_at_clock(j);
     int rc = catalog_run_abandon(s->catalog, j->source->name, clock_now_us(),
-                                 "it was cut off (power, crash or kill)", NULL, &j->err);
+                                 "it was cut off (power, crash or kill)", NULL, &j->unwritten);
     if (rc == 0)
-        rc =
-            catalog_run_begin(s->catalog, j->source->name, clock_now_us(), &j->run.number, &j->err);
+        rc = catalog_run_begin(s->catalog, j->source->name, clock_now_us(), &j->run.number,
+                               &j->unwritten);
+    rc = rc == ERR_NOMEM ? err_nomem(&j->err) : run_before(j);
     if (rc == 0)
-        rc = run_before(j);
-    if (rc == 0)
-        rc = session_list(s, j->source->name, &j->err);
-    if (rc == 0)
-        rc = catalog_sequence(s->catalog, j->source->name, &sequence, &j->err);
-    if (rc == 0)
-        rc = session_fingerprint_dir(s, j->source->name, &fingerprint_dir, &j->err);
-    if (rc == 0)
-        rc = run_backup(j, fingerprint_dir, sequence);
+        rc = run_backup(j);
     if (rc == 0)
         catch_up(j);
     return rc;
 }
 
-static void note_run(struct job *j)
+static void note_run(struct backup_job *j)
 {
-    struct err e = ERR_INIT;
     struct catalog_run *run = &j->run;
     snprintf(run->source, sizeof run->source, "%s", j->source->name);
     run->started_at_us = j->started_us;
@@ -291,106 +364,18 @@ static void note_run(struct job *j)
         snprintf(j->workers[i].error, sizeof j->workers[i].error, "%s",
                  j->worker_errors[i].message);
     }
-    if (run->number && catalog_run_end(j->s->catalog, run, j->workers, j->s->worker_count, &e))
-        report_warning(j->report, &e);
-}
-
-/* ---- what is said ---- */
-
-static json_t *json_workers(const struct job *j)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; list && i < j->s->worker_count; i++) {
-        json_t *w = json_object();
-        report_json_set(w, "name", report_json_text(j->s->workers[i].conf->name));
-        report_json_set(w, "stored", json_boolean(j->workers[i].stored));
-        report_json_set(w, "error", report_json_error(&j->worker_errors[i]));
-        json_array_append_new(list, w);
-    }
-    return list;
-}
-
-static json_t *json_failed(const struct backup_result *r)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; list && i < r->failed_listed; i++) {
-        json_t *f = json_object();
-        report_json_set(f, "path", report_json_text(r->failed[i].path));
-        report_json_set(f, "reason", report_json_text(r->failed[i].reason));
-        json_array_append_new(list, f);
-    }
-    return list;
-}
-
-static json_t *json_source(const struct job *j)
-{
-    json_t *o = json_object();
-    const struct backup_result *r = &j->result;
-    report_json_set(o, "name", report_json_text(j->source->name));
-    report_json_set(o, "snapshot", report_json_id(j->rc ? NULL : r->snapshot.id));
-    report_json_set(o, "unchanged", json_boolean(j->rc == 0 && r->unchanged));
-    report_json_set(o, "complete", json_boolean(j->rc == 0 && r->complete));
-    report_json_set(o, "as_of", report_json_time(j->rc ? 0 : r->as_of_us));
-    report_json_set(o, "duration_s", report_json_seconds(clock_now_us() - j->started_us));
-    report_json_set(o, "bytes_read", report_json_size(r->read_bytes));
-    report_json_set(o, "bytes_changed", report_json_size(r->changed_bytes));
-    report_json_set(o, "bytes_sent", report_json_size(r->sent_bytes));
-    report_json_set(o, "consolidated", json_boolean(r->consolidated));
-    report_json_set(o, "failed_entries", json_failed(r));
-    report_json_set(o, "failed_count", json_integer((json_int_t)r->failed_count));
-    report_json_set(o, "skew_s", report_json_seconds(r->skew_us));
-    report_json_set(o, "workers", json_workers(j));
-    return o;
-}
-
-static void say_result(struct job *j)
-{
-    char id[SHOW_SIZE], size[SHOW_SIZE], sent[SHOW_SIZE], took[SHOW_SIZE];
-    const struct backup_result *r = &j->result;
-    if (j->rc)
+    if (!run->number) /* perhaps there is room now */
+        catalog_run_begin(j->s->catalog, run->source, run->started_at_us, &run->number,
+                          &j->unwritten);
+    if (run->number &&
+        catalog_run_end(j->s->catalog, run, j->workers, j->s->worker_count, &j->unwritten) == 0)
+        j->unwritten.code = 0;
+    if (!j->unwritten.code)
         return;
-    show_id(r->snapshot.id, id);
-    show_size(r->size_bytes, size);
-    show_size(r->sent_bytes, sent);
-    show_duration(clock_now_us() - j->started_us, took);
-    if (r->unchanged)
-        report_say(j->report, "%s: unchanged since snapshot %s (%s)\n", j->source->name, id, size);
-    else
-        report_say(j->report, "%s: snapshot %s of %s, %s sent in %s\n", j->source->name, id, size,
-                   sent, took);
-    for (size_t i = 0; i < j->s->worker_count; i++)
-        if (j->workers[i].stored)
-            report_say(j->report, "  %s: stored\n", j->s->workers[i].conf->name);
-}
-
-/* One line for each, so that what is missing or older than the snapshot is seen. */
-static void warn_of_failed(struct job *j)
-{
-    for (size_t i = 0; i < j->result.failed_listed && i < FAILED_TOLD; i++) {
-        struct err e = ERR_INIT;
-        const struct backup_failed *f = &j->result.failed[i];
-        err_set(&e, ERR_SOURCE, f->path, "%s", f->reason);
-        report_warning(j->report, &e);
-    }
-    if (j->result.failed_count > FAILED_TOLD)
-        report_say(j->report, "%s: %zu entries in all could not be taken\n", j->source->name,
-                   j->result.failed_count);
-}
-
-static void report_job(struct job *j, json_t *list)
-{
-    if (j->rc) {
-        err_prefix(&j->err, "source %s", j->source->name);
-        report_error(j->report, &j->err);
-    }
-    for (size_t i = 0; i < j->s->worker_count; i++)
-        if (!j->workers[i].stored && j->worker_errors[i].code && j->rc == 0)
-            report_warning(j->report, &j->worker_errors[i]);
-    if (j->rc == 0)
-        warn_of_failed(j);
-    json_array_append_new(list, json_source(j));
-    say_result(j);
-    backup_result_free(&j->result);
+    err_prefix(&j->unwritten, "the backup went on without its record");
+    err_hint(&j->unwritten, "Until the catalog can be written to, the daemon counts this source as "
+                            "it last knew it.");
+    report_warning(j->report, &j->unwritten);
 }
 
 /* ---- all of it ---- */
@@ -404,7 +389,7 @@ static int check_source_kind(const struct conf_source *source, struct err *e)
     return err_hint(e, "Name the databases with path = {\"...\"}.");
 }
 
-static void run_job(struct job *j)
+static void run_job(struct backup_job *j)
 {
     const char *names[CONF_MAX_WORKERS] = {0};
     char title[64];
@@ -431,6 +416,8 @@ static void run_job(struct job *j)
     run_after(j);
     progress_stop(j->u.progress, NULL);
     upkeep_free(&j->u);
+    unnoted_close(j->unnoted);
+    free(j->runtime_dir);
     lock_release(j->u.lock);
 }
 
@@ -467,18 +454,20 @@ static int run_jobs(const struct command_args *args, struct session *s, struct r
 {
     size_t all = 0, done = 0, whole = 0;
     json_t *list = json_array();
-    struct job *j = mem_alloc(1, sizeof *j);
+    struct backup_job *j = mem_alloc(1, sizeof *j);
     for (size_t i = 0; j && i < s->conf->source_count && !signals_cancelled(); i++) {
         if (!is_asked_for(args, s->conf->sources[i].name))
             continue;
-        *j = (struct job){.s = s, .report = report, .source = &s->conf->sources[i]};
+        *j = (struct backup_job){.s = s, .report = report, .source = &s->conf->sources[i]};
         j->u = (struct upkeep){.s = s, .report = report, .source = j->source->name};
+        log_about(j->source->name, "backup");
         run_job(j);
-        report_job(j, list);
+        backup_job_report(j, list);
         all++;
         done += j->rc == 0 && any_stored(j);
         whole += j->rc == 0 && j->result.complete && all_stored(j);
     }
+    log_about(NULL, NULL);
     free(j);
     report_set(report, "sources", list);
     return exit_code_of_jobs(done, whole, all);
@@ -490,19 +479,18 @@ static int fail_jobs(const struct command_args *args, struct session *s, struct 
 {
     json_t *list = json_array();
     for (size_t i = 0; i < s->conf->source_count; i++) {
-        struct job j = {.s = s, .source = &s->conf->sources[i], .started_us = clock_now_us()};
-        struct err e = ERR_INIT;
+        struct backup_job j = {
+            .s = s, .source = &s->conf->sources[i], .started_us = clock_now_us()};
         if (!is_asked_for(args, j.source->name))
             continue;
         j.rc = why->code;
         j.err = *why;
         for (size_t k = 0; k < s->worker_count; k++)
             j.worker_errors[k] = s->workers[k].err;
-        if (catalog_run_begin(s->catalog, j.source->name, j.started_us, &j.run.number, &e))
-            report_warning(report, &e);
+        catalog_run_begin(s->catalog, j.source->name, j.started_us, &j.run.number, &j.unwritten);
         j.report = report;
         note_run(&j);
-        json_array_append_new(list, json_source(&j));
+        json_array_append_new(list, backup_job_json(&j));
     }
     report_set(report, "sources", list);
     return report_error(report, why);

@@ -7,6 +7,7 @@
 #include "syncd/base/clock.h"
 #include "syncd/base/mem.h"
 #include "syncd/catalog.h"
+#include "syncd/clock_doubt.h"
 #include "syncd/command.h"
 #include "syncd/commands.h"
 #include "syncd/found.h"
@@ -63,6 +64,8 @@ static int add_configured(struct status *t, const struct conf_source *source, st
     if (session_attached(s))
         session_list(s, source->name, NULL);
     rc = freshness_look(s, f, e);
+    struct clock_facts clock = clock_facts(freshness_newest_us(f));
+    f->clock_doubtful = clock_doubt_judge(&clock) != CLOCK_BELIEVED;
     freshness_judge(f, clock_now_us());
     return rc;
 }
@@ -178,9 +181,10 @@ static void note_of_source(const struct freshness *f, char *ret, size_t size)
         show_size((uint64_t)(grown < 0 ? -grown : grown), growth);
         snprintf(trend, sizeof trend, ", %s %s a day", grown < 0 ? "shrinks" : "grows", growth);
     }
-    snprintf(ret, size, "%s%s%s%s", bytes, f->size_bytes ? trend : "",
+    snprintf(ret, size, "%s%s%s%s%s", bytes, f->size_bytes ? trend : "",
              f->running ? "; a backup is running" : "",
-             f->has_run && f->run.state == RUN_FAILED ? "; the last run failed" : "");
+             f->has_run && f->run.state == RUN_FAILED ? "; the last run failed" : "",
+             f->clock_doubtful ? "; times are doubtful: this machine's clock may be wrong" : "");
 }
 
 static void note_of_worker(const struct freshness_worker *w, char *ret, size_t size)

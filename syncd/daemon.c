@@ -28,6 +28,7 @@
 
 #define LOCK_NAME "daemon" /* not X.lock: that is source X's */
 #define LOOK_AT_LEAST_EVERY_US (60 * US_PER_S)
+#define LOOK_AT_CLOCK_EVERY_US (2 * US_PER_S)
 #define SOONEST_US (50 * US_PER_MS)
 #define STOP_WITHIN_US (7 * US_PER_S) /* the jobs get 6 s before they are killed */
 
@@ -70,6 +71,8 @@ static void tell_status(struct daemon *d)
     put_next(d, next, sizeof next);
     if (d->stopping)
         snprintf(status, sizeof status, "stopping");
+    else if (d->clock_until_us)
+        snprintf(status, sizeof status, "waiting: %s", clock_doubt_text(d->clock));
     else
         snprintf(status, sizeof status, "%zu source%s, %zu job%s running%s", d->conf->source_count,
                  d->conf->source_count == 1 ? "" : "s", running, running == 1 ? "" : "s", next);
@@ -77,6 +80,60 @@ static void tell_status(struct daemon *d)
         return;
     memcpy(d->status, status, sizeof d->status);
     sd_notifyf(0, "STATUS=%s", d->status);
+}
+
+/* ---- the clock ---- */
+
+static int init_timetable(struct daemon *d, struct err *e)
+{
+    uint64_t seed;
+    io_random(&seed, sizeof seed);
+    timetable_init(&d->timetable, seed);
+    return daemon_plan_jobs(d, e);
+}
+
+/* By the wrong clock, what is overdue may have seemed to be of today. Nothing runs yet. */
+static void plan_anew(struct daemon *d)
+{
+    struct err e = ERR_INIT;
+    timetable_free(&d->timetable);
+    if (init_timetable(d, &e))
+        log_err(LOG_LEVEL_ERROR, &e);
+}
+
+/* Looks at the clock; true while the jobs are to wait for a better one. It is waited for once, at
+ * the start: later, one that jumps does not keep backups from being made. */
+static bool waits_for_clock(struct daemon *d)
+{
+    struct clock_facts facts = clock_facts(d->newest_us);
+    enum clock_doubt before = d->clock;
+    d->clock = clock_doubt_judge(&facts);
+    bool over = d->clock == CLOCK_BELIEVED || daemon_now().elapsed_us >= d->clock_until_us;
+    if (d->clock_until_us && !over)
+        return true;
+    if (d->clock_until_us && d->clock != CLOCK_BELIEVED)
+        log_msg(LOG_LEVEL_WARNING, "%s: going on, but the times of what is stored are doubtful",
+                clock_doubt_text(d->clock));
+    else if (d->clock == CLOCK_BEHIND && before == CLOCK_BELIEVED)
+        log_msg(LOG_LEVEL_WARNING, "%s: the times of what is stored are doubtful",
+                clock_doubt_text(d->clock));
+    else if (d->clock == CLOCK_BELIEVED && before != CLOCK_BELIEVED)
+        log_msg(LOG_LEVEL_NOTICE, "this machine's clock is set now");
+    if (d->clock_until_us && d->clock == CLOCK_BELIEVED)
+        plan_anew(d);
+    d->clock_until_us = 0;
+    return false;
+}
+
+static void begin_clock(struct daemon *d)
+{
+    struct moment now = daemon_now();
+    struct clock_facts facts = clock_facts(d->newest_us);
+    d->clock = clock_doubt_judge(&facts);
+    d->clock_until_us = clock_doubt_until_us(d->clock, now.elapsed_us);
+    if (d->clock_until_us > now.elapsed_us)
+        log_msg(LOG_LEVEL_NOTICE, "%s: waiting up to five minutes for it",
+                clock_doubt_text(d->clock));
 }
 
 /* ---- the loop ---- */
@@ -88,7 +145,9 @@ void daemon_turn(struct daemon *d)
             sd_event_exit(d->event, 0);
         return;
     }
-    daemon_start_jobs(d);
+    bool waits = waits_for_clock(d);
+    if (!waits)
+        daemon_start_jobs(d);
     if (daemon_watch_jobs(d) && d->watchdog_us)
         sd_notify(0, "WATCHDOG=1");
     tell_status(d);
@@ -97,7 +156,10 @@ void daemon_turn(struct daemon *d)
     int64_t latest_us = LOOK_AT_LEAST_EVERY_US;
     if (d->watchdog_us)
         latest_us = MIN(latest_us, (int64_t)(d->watchdog_us / 3));
-    int64_t next_us = MIN(timetable_next(&d->timetable, &now), now.elapsed_us + latest_us);
+    if (waits)
+        latest_us = MIN(latest_us, LOOK_AT_CLOCK_EVERY_US);
+    int64_t due_us = waits ? INT64_MAX : timetable_next(&d->timetable, &now);
+    int64_t next_us = MIN(due_us, now.elapsed_us + latest_us);
     next_us = MAX(next_us, now.elapsed_us + SOONEST_US);
     sd_event_source_set_time(d->wake, (uint64_t)next_us);
     sd_event_source_set_enabled(d->wake, SD_EVENT_ONESHOT);
@@ -300,7 +362,6 @@ static int make_loop(struct daemon *d, struct err *e)
 static int prepare(struct daemon *d, struct report *report, struct err *e)
 {
     struct conf_errors more = {0};
-    uint64_t seed;
     int rc = read_config(d->config_path, &d->conf, &d->config_fd, &more, e);
     for (size_t i = 0; rc && i < more.count; i++) {
         struct err line = ERR_INIT;
@@ -312,16 +373,20 @@ static int prepare(struct daemon *d, struct report *report, struct err *e)
     if (rc)
         return rc;
     apply_log_level(d);
-    io_random(&seed, sizeof seed);
-    timetable_init(&d->timetable, seed);
     d->times = job_times_read(d->conf->state_dir);
     if (!d->times)
         return err_nomem(e);
     put_right(d);
     rc = make_loop(d, e);
     if (rc == 0)
-        rc = daemon_plan_jobs(d, e);
-    return rc ? rc : daemon_start_mqtt(d, e);
+        rc = init_timetable(d, e);
+    if (rc == 0)
+        rc = daemon_start_mqtt(d, e);
+    if (rc)
+        return rc;
+    daemon_tell_states(d); /* also finds out the latest time on record */
+    begin_clock(d);
+    return 0;
 }
 
 int daemon_run(const char *config_path, bool own_log_level, struct report *report, struct err *e)
@@ -329,10 +394,10 @@ int daemon_run(const char *config_path, bool own_log_level, struct report *repor
     struct daemon d = {
         .config_path = config_path, .own_log_level = own_log_level, .config_fd = -1, .lock_fd = -1};
     mallopt(M_ARENA_MAX, 1);
+    if (sd_watchdog_enabled(0, &d.watchdog_us) <= 0)
+        d.watchdog_us = 0;
     int rc = prepare(&d, report, e);
     if (rc == 0) {
-        if (sd_watchdog_enabled(0, &d.watchdog_us) <= 0)
-            d.watchdog_us = 0;
         malloc_trim(0); /* what starting took is not needed for waiting */
         log_msg(LOG_LEVEL_NOTICE, "running, %zu source%s", d.conf->source_count,
                 d.conf->source_count == 1 ? "" : "s");

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <systemd/sd-event.h>
 
+#include "syncd/clock_doubt.h"
 #include "syncd/timetable.h"
 
 struct err;
@@ -20,6 +21,7 @@ struct daemon_job {
     enum job_kind kind;
     char source[CONF_NAME_MAX + 1]; /* "": of all */
     struct job *job;                /* NULL: this place is free */
+    bool stopped;                   /* it hangs */
 };
 
 /* What was last said of a kind of job, so that it is said once. */
@@ -37,7 +39,6 @@ struct daemon_hook {
 /* What was last told of a source. */
 struct daemon_state {
     char source[CONF_NAME_MAX + 1];
-    char word[16]; /* "fresh"; "": not known yet */
     int64_t told_elapsed_us;
 };
 
@@ -62,8 +63,11 @@ struct daemon {
     size_t metrics_jobs;            /* how many jobs ran then */
     bool metrics_failed;
     bool stopping;
-    uint64_t watchdog_us; /* 0: nobody watches */
-    char status[256];     /* last told to systemd */
+    enum clock_doubt clock;
+    int64_t clock_until_us; /* elapsed: no job begins before it, but for a better clock; 0: none */
+    int64_t newest_us;      /* the latest time that the catalog knows */
+    uint64_t watchdog_us;   /* 0: nobody watches */
+    char status[256];       /* last told to systemd */
 };
 
 struct moment daemon_now(void);

@@ -22,7 +22,8 @@
 #define FIRST_UPKEEP_US (HOUR_S * US_PER_S) /* after the first start ever */
 #define PRUNE_FOR_SPACE_US (HOUR_S * US_PER_S)
 #define QUIET_LIMIT_US (15 * 60 * US_PER_S)
-#define QUIET_HOPELESS_US (QUIET_LIMIT_US + 60 * US_PER_S)
+#define QUIET_WATCHDOGS 3 /* a shorter limit, where the watchdog is that strict */
+#define STUBBORN_SHARE 15 /* of the limit: one that does not end even then is hopeless */
 #define ARGV_MAX 10
 #define RUNS_LOOKED_AT 20
 #define ERRORS_TEXT_MAX 1400
@@ -48,14 +49,17 @@ static bool has_kind(enum job_kind kind)
     return has_command(job_kind_name(kind), NULL);
 }
 
-/* When the last backup that stored something began: one that was cut or failed is due again. */
-static int64_t last_backup_us(struct catalog *c, const char *source)
+/* When the last backup that stored something began: one that was cut or failed is due again.
+ * *ret_partial: the last of all left something out. */
+static int64_t last_backup_us(struct catalog *c, const char *source, bool *ret_partial)
 {
     OWN_MEM struct catalog_run *runs = NULL;
     size_t count = 0;
     struct err e = ERR_INIT;
+    *ret_partial = false;
     if (!c || catalog_runs(c, source, false, RUNS_LOOKED_AT, &runs, &count, &e))
         return 0;
+    *ret_partial = count && runs[0].state == RUN_PARTIAL;
     for (size_t i = 0; i < count; i++)
         if (runs[i].state != RUN_FAILED)
             return runs[i].started_at_us;
@@ -76,12 +80,15 @@ static int set_upkeep(struct daemon *d, enum job_kind kind, const char *source, 
 static int plan_source(struct daemon *d, const struct conf_source *s, struct catalog *c,
                        const struct moment *now, struct err *e)
 {
+    bool partial = false;
     struct timetable_plan p = {.kind = JOB_BACKUP,
                                .source = s->name,
                                .every_s = s->every_s,
                                .schedule = s->schedule,
-                               .last_wall_us = last_backup_us(c, s->name)};
+                               .last_wall_us = last_backup_us(c, s->name, &partial)};
     int rc = 0;
+    if (partial) /* perhaps a worker was away */
+        timetable_request_later(&d->timetable, JOB_SYNC, "", now);
     if (p.every_s || p.schedule)
         rc = timetable_set(&d->timetable, &p, now, e);
     if (rc == 0 && s->verify_every_s)
@@ -171,19 +178,22 @@ static void say_result(struct daemon *d, const struct daemon_job *j, const struc
     OWN_BUF struct buf b = BUF_INIT;
     struct daemon_note *n = note_of(d, j->kind, j->source);
     const char *kind = job_kind_name(j->kind), *of = *j->source ? " of " : "";
-    bool well = r->exit_code == 0;
-    if (!well) {
-        put_errors(&b, r->answer);
+    bool done = r->exit_code == 0;
+    put_errors(&b, r->answer);
+    if (!done)
         put_end(&b, r);
-    }
     const char *text = buf_cstr(&b);
+    bool well = done && (!text || !*text);
     bool was_bad = n && n->text, same = was_bad && text && strcmp(n->text, text) == 0;
     if (well)
         log_msg(was_bad ? LOG_LEVEL_NOTICE : LOG_LEVEL_INFO, "%s%s%s: %s after %.1f s", kind, of,
                 j->source, was_bad ? "well again" : "done", (double)r->duration_us / US_PER_S);
     else
         log_msg(same ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "%s%s%s %s: %s", kind, of, j->source,
-                outcome == JOB_FAILED ? "failed" : "is incomplete", text ? text : "?");
+                done                    ? "is done, but"
+                : outcome == JOB_FAILED ? "failed"
+                                        : "is incomplete",
+                text ? text : "?");
     if (!n)
         return;
     free(n->text);
@@ -218,6 +228,29 @@ static bool has_damage(const json_t *answer)
     return false;
 }
 
+static bool is_any_away(const json_t *answer)
+{
+    return has_error_code(answer, err_name(ERR_CONNECT)) ||
+           has_error_code(answer, err_name(ERR_TIMEOUT));
+}
+
+/* The run's snapshot is on one worker and not on another. */
+static bool left_one_behind(const json_t *answer)
+{
+    size_t i, k, stored = 0, lacking = 0;
+    json_t *source, *worker;
+    json_array_foreach(json_object_get(answer, "sources"), i, source)
+    {
+        json_array_foreach(json_object_get(source, "workers"), k, worker)
+        {
+            bool has = json_is_true(json_object_get(worker, "stored"));
+            stored += has;
+            lacking += !has;
+        }
+    }
+    return stored && lacking;
+}
+
 static enum job_outcome judge(const struct daemon_job *j, const struct job_result *r)
 {
     if (r->exit_code == EXIT_DONE)
@@ -225,6 +258,9 @@ static enum job_outcome judge(const struct daemon_job *j, const struct job_resul
     /* Damage found is a verify that did its work; reading it all again soon would mend nothing. */
     if (j->kind == JOB_VERIFY && has_damage(r->answer))
         return JOB_DONE;
+    /* A worker that is away is brought level whenever it comes. */
+    if (j->kind == JOB_SYNC && is_any_away(r->answer))
+        return JOB_FAILED;
     return r->exit_code == EXIT_PARTLY ? JOB_PARTIAL : JOB_FAILED;
 }
 
@@ -234,10 +270,11 @@ static void request_followers(struct daemon *d, const struct daemon_job *j,
     bool verified = j->kind == JOB_VERIFY || j->kind == JOB_DRILL;
     if (verified && r->exit_code == EXIT_PARTLY && has_damage(r->answer))
         timetable_request(&d->timetable, JOB_SYNC, "");
+    if (j->kind == JOB_BACKUP && left_one_behind(r->answer))
+        timetable_request_later(&d->timetable, JOB_SYNC, "", now);
     int64_t pruned_us = job_times_get(d->times, JOB_PRUNE, "");
     bool pruned_lately = pruned_us > 0 && llabs(now->wall_us - pruned_us) < PRUNE_FOR_SPACE_US;
-    if (j->kind == JOB_BACKUP && has_error_code(r->answer, err_name(ERR_NO_SPACE)) &&
-        !pruned_lately)
+    if (j->kind != JOB_PRUNE && has_error_code(r->answer, err_name(ERR_NO_SPACE)) && !pruned_lately)
         timetable_request(&d->timetable, JOB_PRUNE, "");
 }
 
@@ -251,7 +288,9 @@ static void on_done(void *arg, const struct job_result *r)
     timetable_done(&d->timetable, j->kind, j->source, outcome, &now);
     if (d->stopping)
         return daemon_turn(d);
+    log_about(j->source, job_kind_name(j->kind));
     say_result(d, j, r, outcome);
+    log_about(NULL, NULL);
     request_followers(d, j, r, &now);
     daemon_turn(d);
 }
@@ -374,27 +413,36 @@ void daemon_abandon_jobs(struct daemon *d)
     free(d->notes);
 }
 
+static int64_t quiet_limit_us(const struct daemon *d)
+{
+    int64_t limit_us = QUIET_WATCHDOGS * (int64_t)d->watchdog_us;
+    return d->watchdog_us ? MIN(limit_us, QUIET_LIMIT_US) : QUIET_LIMIT_US;
+}
+
 /* A hook that waits is no job that hangs. */
-static int64_t quiet_limit_us(const struct daemon *d, const struct daemon_job *j)
+static int64_t hook_us(const struct daemon *d, const struct daemon_job *j)
 {
     const struct conf_source *s = conf_find_source(d->conf, j->source);
-    return QUIET_LIMIT_US + (s ? s->hook_timeout_s * US_PER_S : 0);
+    return s ? s->hook_timeout_s * US_PER_S : 0;
 }
 
 bool daemon_watch_jobs(struct daemon *d)
 {
+    int64_t limit_us = quiet_limit_us(d);
     bool well = true;
     for (size_t i = 0; i < DAEMON_JOBS_MAX; i++) {
         struct daemon_job *j = &d->jobs[i];
         if (!j->job)
             continue;
-        int64_t over_us = job_quiet_us(j->job) - quiet_limit_us(d, j);
+        int64_t over_us = job_quiet_us(j->job) - limit_us - hook_us(d, j);
         if (over_us < 0)
             continue;
-        log_msg(LOG_LEVEL_WARNING, "%s of %s hangs: stopping it", job_kind_name(j->kind),
-                *j->source ? j->source : "all sources");
+        if (!j->stopped)
+            log_msg(LOG_LEVEL_WARNING, "%s of %s hangs: stopping it", job_kind_name(j->kind),
+                    *j->source ? j->source : "all sources");
+        j->stopped = true;
         job_stop(j->job);
-        well &= over_us < QUIET_HOPELESS_US - QUIET_LIMIT_US;
+        well &= over_us < limit_us / STUBBORN_SHARE;
     }
     return well;
 }

@@ -15,6 +15,7 @@
 #include "syncd/daemon_internal.h"
 #include "syncd/freshness.h"
 #include "syncd/hooks.h"
+#include "syncd/job_times.h"
 #include "syncd/jobs.h"
 #include "syncd/mqtt.h"
 #include "syncd/mqtt_topics.h"
@@ -247,6 +248,28 @@ static struct daemon_state *state_of(struct daemon *d, const char *source)
     return s;
 }
 
+/* What was told last is kept beyond this daemon: a change while none ran is one, too. */
+static void tell_change(struct daemon *d, const struct conf_source *s, const struct freshness *f,
+                        const char *word)
+{
+    struct err ignored = ERR_INIT;
+    const char *before = job_times_state(d->times, s->name);
+    if (strcmp(before, word) == 0)
+        return;
+    if (*before)
+        run_on_change(d, s, f);
+    job_times_set_state(d->times, d->conf->state_dir, s->name, word, &ignored);
+}
+
+/* What its last backup left to say, also where the catalog could not take it. */
+static void add_note(const struct daemon *d, struct freshness *f)
+{
+    for (size_t i = 0; i < d->note_count; i++)
+        if (d->notes[i].kind == JOB_BACKUP && d->notes[i].text &&
+            strcmp(d->notes[i].source, f->source) == 0)
+            snprintf(f->run.error, sizeof f->run.error, "%s", d->notes[i].text);
+}
+
 static void look_at(struct daemon *d, const struct conf_source *s, struct freshness *f,
                     const struct moment *now)
 {
@@ -254,7 +277,10 @@ static void look_at(struct daemon *d, const struct conf_source *s, struct freshn
     json_t *state = NULL;
     f->running = daemon_has_job(d, JOB_BACKUP, s->name);
     f->next_run_us = timetable_next_wall(&d->timetable, JOB_BACKUP, s->name, now);
+    f->clock_doubtful = d->clock != CLOCK_BELIEVED;
+    add_note(d, f);
     freshness_judge(f, now->wall_us);
+    d->newest_us = MAX(d->newest_us, freshness_newest_us(f));
     if (!known || !(state = freshness_json(f)))
         return; /* what was said last stays, and runs out by its fresh_until */
     const char *word = freshness_state_name(f->state);
@@ -262,9 +288,7 @@ static void look_at(struct daemon *d, const struct conf_source *s, struct freshn
     if (anew)
         known->told_elapsed_us = now->elapsed_us;
     publish_state(d, s, state, anew);
-    if (known->word[0] && strcmp(known->word, word) != 0)
-        run_on_change(d, s, f);
-    snprintf(known->word, sizeof known->word, "%s", word);
+    tell_change(d, s, f, word);
     json_decref(state);
 }
 
@@ -303,6 +327,7 @@ void daemon_tell_states(struct daemon *d)
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = freshness_from_catalog(d->conf, &d->conf->sources[i], c, &all[i], &e);
     catalog_close(c);
+    d->newest_us = 0;
     for (size_t i = 0; rc == 0 && i < count; i++)
         look_at(d, &d->conf->sources[i], &all[i], &now);
     if (rc == 0)

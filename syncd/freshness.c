@@ -104,6 +104,14 @@ int freshness_add_growth(struct freshness *f, struct catalog *catalog, struct er
     return rc;
 }
 
+int64_t freshness_newest_us(const struct freshness *f)
+{
+    int64_t newest_us = f->has_run ? f->run.ended_at_us : 0;
+    for (size_t i = 0; i < f->worker_count; i++)
+        newest_us = MAX(newest_us, f->workers[i].as_of_us);
+    return newest_us;
+}
+
 /* ---- what follows ---- */
 
 /* Such a time was noted by a clock that was ahead; how old the state is cannot be told. */
@@ -234,9 +242,10 @@ json_t *freshness_json(const struct freshness *f)
     report_json_set(o, "next_run", report_json_time(f->next_run_us));
     report_json_set(o, "growth_bytes_per_day",
                     f->has_growth ? json_integer(f->growth_bytes_per_day) : json_null());
+    report_json_set(o, "clock_doubtful", json_boolean(f->clock_doubtful));
     put_run(o, f);
     whole &= report_json_set(o, "workers", workers);
-    if (whole && json_object_size(o) == 17)
+    if (whole && json_object_size(o) == 18)
         return o;
     json_decref(o);
     return NULL;

@@ -62,6 +62,7 @@ struct freshness {
     struct catalog_run run;       /* the last one that ended */
     int64_t growth_bytes_per_day; /* of the content, lately */
     bool has_growth;
+    bool clock_doubtful; /* this machine's clock may be wrong, and so these times */
     uint64_t size_bytes; /* of the content; 0: not known */
     size_t worker_count;
     struct freshness_worker workers[CONF_MAX_WORKERS];
@@ -78,6 +79,9 @@ int freshness_from_catalog(const struct conf *c, const struct conf_source *s,
 
 /* How its content grew over the last 30 days of runs, into growth_bytes_per_day. */
 int freshness_add_growth(struct freshness *f, struct catalog *catalog, struct err *e);
+
+/* The latest time that the facts speak of; 0: none. */
+int64_t freshness_newest_us(const struct freshness *f);
 
 /* Fills in what follows from the facts at this moment. */
 void freshness_judge(struct freshness *f, int64_t now_us);

@@ -43,6 +43,15 @@ int64_t job_times_get(const json_t *times, enum job_kind kind, const char *sourc
     return seconds > 0 && seconds < INT64_MAX / US_PER_S ? seconds * US_PER_S : 0;
 }
 
+static int write_file(const json_t *times, const char *state_dir, struct err *e)
+{
+    OWN_MEM char *path = io_path(state_dir, FILE_NAME);
+    OWN_MEM char *text = json_dumps(times, JSON_INDENT(1) | JSON_SORT_KEYS);
+    if (!path || !text)
+        return err_nomem(e);
+    return io_replace_file(path, text, strlen(text), 0600, e);
+}
+
 int job_times_set(json_t *times, const char *state_dir, enum job_kind kind, const char *source,
                   int64_t at_us, struct err *e)
 {
@@ -50,9 +59,23 @@ int job_times_set(json_t *times, const char *state_dir, enum job_kind kind, cons
     key_of(kind, source, key);
     if (json_object_set_new(times, key, json_integer(at_us / US_PER_S)))
         return err_nomem(e);
-    OWN_MEM char *path = io_path(state_dir, FILE_NAME);
-    OWN_MEM char *text = json_dumps(times, JSON_INDENT(1) | JSON_SORT_KEYS);
-    if (!path || !text)
+    return write_file(times, state_dir, e);
+}
+
+const char *job_times_state(const json_t *times, const char *source)
+{
+    char key[KEY_SIZE];
+    snprintf(key, sizeof key, "state %s", source);
+    const char *word = json_string_value(json_object_get(times, key));
+    return word ? word : "";
+}
+
+int job_times_set_state(json_t *times, const char *state_dir, const char *source, const char *word,
+                        struct err *e)
+{
+    char key[KEY_SIZE];
+    snprintf(key, sizeof key, "state %s", source);
+    if (json_object_set_new(times, key, json_string(word)))
         return err_nomem(e);
-    return io_replace_file(path, text, strlen(text), 0600, e);
+    return write_file(times, state_dir, e);
 }

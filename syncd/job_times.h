@@ -1,7 +1,7 @@
 /* When each kind of job last began, so that a restart of the daemon does not begin all of them
- * again: a small file in state_dir, rewritten only when a job other than a backup begins (when a
- * backup last began is in the catalog). Without it, or with a damaged one, the jobs come sooner
- * than they had to. */
+ * again, and which states on_change was told of: a small file in state_dir, rewritten only when a
+ * job other than a backup begins (when a backup last began is in the catalog) or a state changes.
+ * Without it, or with a damaged one, the jobs come sooner than they had to. */
 #ifndef SYNCD_JOB_TIMES_H
 #define SYNCD_JOB_TIMES_H
 
@@ -22,5 +22,10 @@ int64_t job_times_get(const json_t *times, enum job_kind kind,
 /* Notes it and writes the file, durably. On failure only the file is old. */
 int job_times_set(json_t *times, const char *state_dir, enum job_kind kind, const char *source,
                   int64_t at_us, struct err *e);
+
+/* The word that on_change was last told for the source; "": none. Valid until the next is set. */
+const char *job_times_state(const json_t *times, const char *source);
+int job_times_set_state(json_t *times, const char *state_dir, const char *source, const char *word,
+                        struct err *e);
 
 #endif

@@ -170,6 +170,8 @@ int state_dir_open_file(const char *state_dir, const char *name, int flags, int 
     if (!path)
         return err_nomem(e);
     OWN_FD int fd = io_open(path, flags | O_CREAT | O_NOFOLLOW, 0600);
+    if (fd < 0 && errno == EROFS) /* to be locked it need not be writable */
+        fd = io_open(path, O_RDONLY | O_NOFOLLOW, 0);
     if (fd < 0)
         return err_sys(e, errno, path, "cannot open %s", path);
     /* Root lends a hand, but must not leave files behind that lock the owner out. */

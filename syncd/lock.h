@@ -38,7 +38,8 @@ bool lock_is_held(const char *state_dir, const char *source);
 int state_dir_check(const char *state_dir, struct err *e);
 
 /* Opens (making it when missing, 0600, owned by the folder's owner) a file of state_dir; never
- * through a symlink. *ret_fd is the caller's. `flags` as for open(2), O_CREAT added. */
+ * through a symlink. *ret_fd is the caller's. `flags` as for open(2), O_CREAT added; on a file
+ * system that has become read-only an existing one is opened for reading. */
 int state_dir_open_file(const char *state_dir, const char *name, int flags, int *ret_fd,
                         struct err *e);
 

@@ -13,6 +13,7 @@
 #include "syncd/command.h"
 #include "syncd/help.h"
 #include "syncd/identity.h"
+#include "syncd/journal.h"
 #include "syncd/report.h"
 #include "syncd/signals.h"
 
@@ -87,6 +88,7 @@ int program_run(const struct command *table, int argc, char *const argv[])
         return usage_error(&a, &e, json);
     json = args_flag(&a, "json");
     set_log_level(&a, json);
+    journal_start();
     CLEANUP(free_report)
     struct report *r = report_new(a.command ? a.command->name : NULL, mode_of(&a, json));
     if (!r) {

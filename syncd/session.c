@@ -4,7 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "syncd/base/buf.h"
@@ -122,10 +122,24 @@ int session_read_config(const struct command_args *args, struct report *report, 
     return rc;
 }
 
+static bool is_read_only(const char *path)
+{
+    struct statvfs vfs;
+    return statvfs(path, &vfs) == 0 && (vfs.f_flag & ST_RDONLY);
+}
+
+/* A disk that takes nothing does not keep anybody from making or bringing back a snapshot: then
+ * what the workers show has to do. */
 static int open_catalog(struct session *s, struct err *e)
 {
     OWN_MEM char *notice = NULL;
     int rc = catalog_open(s->conf->state_dir, &s->catalog, &notice, e);
+    if (rc == ERR_NO_SPACE || (rc == ERR_PERMISSION && is_read_only(s->conf->state_dir))) {
+        err_prefix(e, "going on without the catalog");
+        log_err(LOG_LEVEL_WARNING, e);
+        *e = ERR_INIT;
+        rc = catalog_open_memory(&s->catalog, e);
+    }
     if (rc == 0 && notice)
         log_msg(LOG_LEVEL_WARNING, "%s", notice);
     return rc;
@@ -176,49 +190,4 @@ int session_open(const struct command_args *args, struct report *report, bool wi
     struct conf *conf = NULL;
     int rc = session_read_config(args, report, &conf, e);
     return rc ? rc : session_new(conf, with_catalog, ret, e);
-}
-
-/* ---- fingerprints ---- */
-
-/* A folder that is ours alone and not on a disk, if it can be. */
-static bool usable_runtime_dir(const char *path)
-{
-    struct stat st;
-    if (io_mkdir(path, 0700) < 0 && errno != EEXIST)
-        return false;
-    return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
-           (st.st_mode & 022) == 0 && access(path, W_OK | X_OK) == 0;
-}
-
-static char *runtime_dir(void)
-{
-    const char *given = getenv("RUNTIME_DIRECTORY"), *user = getenv("XDG_RUNTIME_DIR");
-    char *candidates[4] = {given ? strdup(given) : NULL, strdup("/run/syncd"),
-                           user ? io_path(user, "syncd") : NULL, NULL};
-    if (asprintf(&candidates[3], "/dev/shm/syncd-%u", (unsigned)geteuid()) < 0)
-        candidates[3] = NULL;
-    char *found = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(candidates); i++) {
-        if (!found && candidates[i] && usable_runtime_dir(candidates[i]))
-            found = TAKE_PTR(candidates[i]);
-        free(candidates[i]);
-    }
-    return found;
-}
-
-int session_fingerprint_dir(const struct session *s, const char *source, char **ret, struct err *e)
-{
-    char id[2 * REPO_ID_SIZE + 1];
-    OWN_MEM char *base = runtime_dir(), *dir = NULL;
-    if (!base)
-        base = session_state_path(s, "run");
-    hex_encode(s->repository.id, REPO_ID_SIZE, id);
-    if (!base || asprintf(&dir, "%s/%s/%s", base, id, source) < 0) {
-        dir = NULL;
-        return err_nomem(e);
-    }
-    int rc = io_make_dirs(dir, 0700, e);
-    if (rc == 0)
-        *ret = TAKE_PTR(dir);
-    return rc;
 }

@@ -106,11 +106,6 @@ void session_pool(struct session *s, const char *source, struct pool *ret);
 /* How many workers take part. */
 size_t session_attached(const struct session *s);
 
-/* The folder for a source's fingerprints, made when missing: $RUNTIME_DIRECTORY, /run/syncd,
- * $XDG_RUNTIME_DIR/syncd or /dev/shm/syncd-<uid>, the first that can be used, in a folder of the
- * repository and the source. *ret is the caller's. */
-int session_fingerprint_dir(const struct session *s, const char *source, char **ret, struct err *e);
-
 /* Paths of the leader's own files; the caller's. */
 char *session_state_path(const struct session *s, const char *name);
 char *session_identity_file(const struct session *s, const struct conf_worker *w);

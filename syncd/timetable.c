@@ -21,7 +21,7 @@ static const struct {
 } retries[JOB_KIND_COUNT] = {
     [JOB_BACKUP] = {MINUTE_US, 30 * MINUTE_US},
     [JOB_PRUNE] = {10 * MINUTE_US, 360 * MINUTE_US},
-    [JOB_SYNC] = {5 * MINUTE_US, 360 * MINUTE_US},
+    [JOB_SYNC] = {5 * MINUTE_US, 30 * MINUTE_US},
     [JOB_VERIFY] = {10 * MINUTE_US, 360 * MINUTE_US},
     [JOB_DRILL] = {10 * MINUTE_US, 360 * MINUTE_US},
 };
@@ -174,6 +174,24 @@ void timetable_request(struct timetable *t, enum job_kind kind, const char *sour
         item->requested = true;
 }
 
+/* The delay before the next try: doubled with each failure, and up to a fifth of it by chance. */
+static int64_t retry_delay_us(struct timetable *t, const struct timetable_item *item)
+{
+    int64_t delay_us = retries[item->kind].first_us;
+    for (unsigned i = 1; i < item->failures && delay_us < retries[item->kind].longest_us; i++)
+        delay_us *= 2;
+    delay_us = MIN(delay_us, retries[item->kind].longest_us);
+    return delay_us + random_below(t, delay_us / 5);
+}
+
+void timetable_request_later(struct timetable *t, enum job_kind kind, const char *source,
+                             const struct moment *now)
+{
+    struct timetable_item *item = find(t, kind, source);
+    if (item && !item->running && !item->requested && !item->retry_elapsed_us)
+        item->retry_elapsed_us = now->elapsed_us + retry_delay_us(t, item);
+}
+
 /* ---- what is due ---- */
 
 /* The item's regular time on the elapsed clock, jitter included. */
@@ -261,16 +279,6 @@ const struct timetable_item *timetable_take(struct timetable *t, const struct mo
     best->requested = false;
     best->retry_elapsed_us = 0;
     return best;
-}
-
-/* The delay before the next try: doubled with each failure, and up to a fifth of it by chance. */
-static int64_t retry_delay_us(struct timetable *t, const struct timetable_item *item)
-{
-    int64_t delay_us = retries[item->kind].first_us;
-    for (unsigned i = 1; i < item->failures && delay_us < retries[item->kind].longest_us; i++)
-        delay_us *= 2;
-    delay_us = MIN(delay_us, retries[item->kind].longest_us);
-    return delay_us + random_below(t, delay_us / 5);
 }
 
 void timetable_done(struct timetable *t, enum job_kind kind, const char *source,

@@ -84,6 +84,11 @@ void timetable_change_end(struct timetable *t);
 /* Makes the item due as soon as it does not run; nothing when there is no such item. */
 void timetable_request(struct timetable *t, enum job_kind kind, const char *source);
 
+/* The same, as if it had just failed for the first time: after that delay, and then again and again
+ * until it succeeds. Nothing when it runs, or is due by itself or to be tried again anyway. */
+void timetable_request_later(struct timetable *t, enum job_kind kind, const char *source,
+                             const struct moment *now);
+
 /* The next job that may begin now, marked as running; NULL: none. Valid until the next change. */
 const struct timetable_item *timetable_take(struct timetable *t, const struct moment *now);
 

@@ -69,4 +69,8 @@ struct upkeep_prune {
 };
 int upkeep_prune(struct upkeep *u, bool dry_run, struct upkeep_prune *ret, struct err *e);
 
+/* Prunes the source, with fresh listings, because a worker is short of space. True when something
+ * was removed on such a worker: then it is worth another try (with fresh listings). */
+bool upkeep_make_room(struct upkeep *u);
+
 #endif

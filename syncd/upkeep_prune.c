@@ -1,4 +1,5 @@
 /* Prune, as far as it needs a session: clocks, space, fencing, and the catalog. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "syncd/base/clock.h"
@@ -135,4 +136,28 @@ int upkeep_prune(struct upkeep *u, bool dry_run, struct upkeep_prune *ret, struc
     for (size_t at = 0; at < kept.store_count; at++)
         ret->workers[u->session_index[at]] = &ret->result.workers[at];
     return rc || dry_run ? rc : forget_parts(u, e);
+}
+
+bool upkeep_make_room(struct upkeep *u)
+{
+    struct upkeep_prune result = {0};
+    struct err e = ERR_INIT;
+    bool made = false;
+    int rc = session_list(u->s, u->source, &e);
+    if (rc == 0)
+        rc = upkeep_decide(u, &e);
+    if (rc == 0)
+        rc = upkeep_prune(u, false, &result, &e);
+    for (size_t i = 0; i < u->s->worker_count; i++) {
+        const struct prune_worker_result *r = result.workers[i];
+        if (!r || r->removed + r->leftovers == 0)
+            continue;
+        made = true;
+        log_msg(LOG_LEVEL_NOTICE, "%s: short of space; let go %" PRIu64 " files that are not kept",
+                u->s->workers[i].conf->name, r->removed + r->leftovers);
+    }
+    if (rc)
+        log_err(LOG_LEVEL_WARNING, &e);
+    upkeep_free(u);
+    return made;
 }

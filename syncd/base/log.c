@@ -13,6 +13,8 @@ static enum log_level threshold = LOG_LEVEL_NOTICE;
 static void (*before_line)(void);
 static void (*sink_line)(void *arg, enum log_level level, const char *line);
 static void *sink_arg;
+static log_writer_fn *writer;
+static _Thread_local const char *about_source, *about_job;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 void log_set_level(enum log_level level)
@@ -33,6 +35,19 @@ void log_set_sink(void (*sink)(void *arg, enum log_level level, const char *line
     log_unlock();
 }
 
+void log_set_writer(log_writer_fn *w)
+{
+    log_lock();
+    writer = w;
+    log_unlock();
+}
+
+void log_about(const char *source, const char *job)
+{
+    about_source = source;
+    about_job = job;
+}
+
 void log_lock(void)
 {
     pthread_mutex_lock(&lock);
@@ -48,11 +63,13 @@ static void print_line(enum log_level level, const char *text)
     log_lock();
     if (before_line)
         before_line();
-    if (getenv("JOURNAL_STREAM"))
-        fprintf(stderr, "<%d>%s\n", (int)level, text);
-    else
-        fprintf(stderr, "syncd: %s\n", text);
-    fflush(stderr);
+    if (!writer || !writer(level, text, about_source, about_job)) {
+        if (getenv("JOURNAL_STREAM"))
+            fprintf(stderr, "<%d>%s\n", (int)level, text);
+        else
+            fprintf(stderr, "syncd: %s\n", text);
+        fflush(stderr);
+    }
     if (sink_line)
         sink_line(sink_arg, level, text);
     log_unlock();

@@ -3,6 +3,8 @@
 #ifndef SYNCD_BASE_LOG_H
 #define SYNCD_BASE_LOG_H
 
+#include <stdbool.h>
+
 struct err;
 
 /* The numbers are syslog's (RFC 5424 section 6.2.1). */
@@ -26,6 +28,15 @@ void log_set_before(void (*before)(void));
 
 /* Gets every line that is printed, with the lock below held: it must not log. NULL: nobody. */
 void log_set_sink(void (*sink)(void *arg, enum log_level level, const char *line), void *arg);
+
+/* Gets every line with what it is about, with the lock below held, instead of stderr; false: it
+ * could not take it, so stderr gets it after all. NULL: none. */
+typedef bool log_writer_fn(enum log_level level, const char *line, const char *source,
+                           const char *job);
+void log_set_writer(log_writer_fn *writer);
+
+/* What this thread's lines are about from now on; borrowed. NULL: nothing in particular. */
+void log_about(const char *source, const char *job);
 
 /* While it is held no line is printed: who draws on the terminal holds it. Not recursive: no
  * logging meanwhile. */

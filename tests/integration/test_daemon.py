@@ -6,8 +6,9 @@ import signal
 import sqlite3
 import time
 
-from harness import bank, processes
+from harness import bank, processes, repository
 from harness.case import Case, at_level
+from harness.machine import Machine
 
 MB = 1_000_000
 
@@ -49,6 +50,30 @@ class DaemonCase(Case):
             return []  # it is just being made
         finally:
             db.close()
+
+    @staticmethod
+    def times_path(leader):
+        return os.path.join(leader.state_dir, "job-times.json")
+
+    def times(self, leader):
+        try:
+            with open(self.times_path(leader), encoding="utf-8") as f:
+                return json.load(f)
+        except OSError:
+            return {}
+
+    @staticmethod
+    def freshness(leader, source="db", **kwargs):
+        answer = leader.run("status", expect=None, **kwargs).json
+        return next(s for s in answer["sources"] if s["name"] == source)
+
+    def commit(self, db):
+        """One transaction by an application that is gone again."""
+        live = sqlite3.connect(db, isolation_level=None)
+        seq, _ = bank.Hand(live, 1, self.rng).transaction(2)
+        live.execute("COMMIT")
+        live.close()
+        return seq
 
     def wait_runs(self, leader, count, timeout_s=30, source="db"):
         processes.wait_until(
@@ -94,13 +119,13 @@ class TestDaemon(DaemonCase):
     def test_what_was_missed_is_caught_up_once(self):
         leader = self.two_workers(self.bank(), every="1h")
         leader.backup("db")
-        run = self.daemon(leader)
+        machine = Machine(self)
+        run = self.daemon(leader, env=machine.env)
         time.sleep(2)
         self.assertEqual(len(self.runs(leader)), 1)  # it is not due yet
-        self.stop(run)
-        later = {"SYNCD_TEST_CLOCK_OFFSET_S": str(9 * 3600)}
-        run = self.daemon(leader, env=later)
-        self.wait_runs(leader, 2, 75)  # with jitter of up to a minute
+        machine.sleep(9 * 3600)
+        os.kill(run.pid, signal.SIGHUP)  # a reason to look at the clock
+        self.wait_runs(leader, 2)
         time.sleep(2)
         self.assertEqual(len(self.runs(leader)), 2)
         self.stop(run)
@@ -219,13 +244,32 @@ class TestUpkeep(DaemonCase):
 
     def test_times_of_jobs_outlive_the_daemon(self):
         leader = self.two_workers(self.bank(), every="1h", verify_every="2s")
-        path = os.path.join(leader.state_dir, "job-times.json")
         run = self.daemon(leader)
-        processes.wait_until(lambda: os.path.exists(path), 30, "job-times.json")
+        processes.wait_until(lambda: "verify db" in self.times(leader), 30, "verify began")
         self.stop(run)
-        with open(path, encoding="utf-8") as f:
-            times = json.load(f)
-        self.assertLess(abs(times["verify db"] - time.time()), 60)
+        self.assertLess(abs(self.times(leader)["verify db"] - time.time()), 60)
+
+    def test_prune_and_drill_run_by_themselves(self):
+        db = self.bank()
+        leader = self.two_workers(db, every="1h", drill_every="2s", keep_last=1)
+        for _ in range(3):
+            leader.backup("db")
+            self.commit(db)
+        with open(self.times_path(leader), "w", encoding="utf-8") as f:
+            json.dump({"prune": int(time.time()) - 90000}, f)  # a day and an hour ago
+        machine = Machine(self)
+        run = self.daemon(leader, env=machine.env)
+        machine.sleep(61)  # the jitter
+        os.kill(run.pid, signal.SIGHUP)
+        roots = [repository.of(w) for w in (self.w1, self.w2)]
+        processes.wait_until(
+            lambda: all(len(repository.parts(r, "db", "snap")) == 1 for r in roots), 30,
+            "what retention does not keep is gone")
+        processes.wait_until(
+            lambda: all(w["proven_at"] for w in self.freshness(leader)["workers"]), 30,
+            "a drill has proven both")
+        self.stop(run)
+        leader.run("verify", "--read-data")
 
 
 class TestIdle(DaemonCase):

@@ -349,6 +349,30 @@ static void a_partial_run_is_tried_three_times_more(void **state)
     free_world(w);
 }
 
+/* A worker that is away for two days is looked for all the time, but ever less often. */
+static void a_later_request_goes_on_until_it_succeeds(void **state)
+{
+    (void)state;
+    struct world *w = new_world();
+    plan(w, JOB_SYNC, "", 0, NULL, 0);
+    live(w, HOUR_S);
+    assert_int_equal(w->run_count, 0);
+    w->outcome = JOB_FAILED;
+    timetable_request_later(&w->t, JOB_SYNC, "", &w->now);
+    timetable_request_later(&w->t, JOB_SYNC, "", &w->now);
+    timetable_request_later(&w->t, JOB_SYNC, "no such item", &w->now);
+    live(w, 4 * MINUTE_S);
+    assert_int_equal(w->run_count, 0);
+    live(w, 2 * DAY_S);
+    assert_in_range(w->run_count, 2 * 24 * 60 / 36, 2 * 24 * 2 + 4);
+    w->outcome = JOB_DONE;
+    live(w, HOUR_S);
+    size_t so_far = w->run_count;
+    live(w, DAY_S);
+    assert_int_equal(w->run_count, so_far);
+    free_world(w);
+}
+
 /* ---- several jobs ---- */
 
 static void limits_hold_and_backups_go_first(void **state)
@@ -453,6 +477,7 @@ int main(void)
         cmocka_unit_test(failures_back_off_and_are_capped),
         cmocka_unit_test(a_retry_never_delays_the_regular_time),
         cmocka_unit_test(a_partial_run_is_tried_three_times_more),
+        cmocka_unit_test(a_later_request_goes_on_until_it_succeeds),
         cmocka_unit_test(limits_hold_and_backups_go_first),
         cmocka_unit_test(a_request_runs_once_and_waits_for_a_retry),
         cmocka_unit_test(a_change_keeps_times_and_drops_what_is_gone),

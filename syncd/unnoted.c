@@ -1,0 +1,122 @@
+#include "syncd/unnoted.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "syncd/base/buf.h"
+#include "syncd/base/err.h"
+#include "syncd/base/io.h"
+#include "syncd/base/mem.h"
+#include "syncd/catalog.h"
+
+#define FILE_NAME "unnoted"
+#define PARTS_MAX 65536u /* then the next run may ship all of it again */
+
+struct unnoted {
+    pthread_mutex_t lock;
+    struct catalog *catalog;
+    char *path, *source;
+    struct catalog_part *parts;
+    size_t count, cap;
+    bool told;
+};
+
+static bool is_same(const struct catalog_part *a, const struct catalog_part *b)
+{
+    return a->epoch == b->epoch && a->sequence == b->sequence &&
+           memcmp(a->id, b->id, CATALOG_ID) == 0;
+}
+
+/* The file is this machine's own and gone with its memory: the structs as they are. */
+static void read_file(struct unnoted *u)
+{
+    OWN_BUF struct buf b = BUF_INIT;
+    struct err ignored = ERR_INIT;
+    if (io_read_file(u->path, PARTS_MAX * sizeof *u->parts, &b, &ignored))
+        return;
+    size_t count = b.len / sizeof *u->parts;
+    if (!count || mem_grow(&u->parts, &u->cap, count, sizeof *u->parts))
+        return;
+    memcpy(u->parts, b.data, count * sizeof *u->parts);
+    u->count = count;
+}
+
+/* Those that the catalog does not take stay, and with them the file. */
+static void hand_over(struct unnoted *u)
+{
+    struct err ignored = ERR_INIT;
+    size_t left = 0;
+    for (size_t i = 0; i < u->count; i++)
+        if (catalog_part_add(u->catalog, u->source, &u->parts[i], &ignored))
+            u->parts[left++] = u->parts[i];
+    bool all = u->count && !left;
+    u->count = left;
+    if (all)
+        io_unlink(u->path);
+}
+
+struct unnoted *unnoted_open(const char *dir, struct catalog *c, const char *source)
+{
+    struct unnoted *u = mem_alloc(1, sizeof *u);
+    if (!u)
+        return NULL;
+    pthread_mutex_init(&u->lock, NULL);
+    u->catalog = c;
+    u->path = io_path(dir, FILE_NAME);
+    u->source = strdup(source);
+    if (!u->path || !u->source) {
+        unnoted_close(u);
+        return NULL;
+    }
+    read_file(u);
+    hand_over(u);
+    return u;
+}
+
+void unnoted_close(struct unnoted *u)
+{
+    if (!u)
+        return;
+    pthread_mutex_destroy(&u->lock);
+    free(u->path);
+    free(u->source);
+    free(u->parts);
+    free(u);
+}
+
+/* Where even that fails, this run still knows the part, and the next may ship all of it again. */
+static void append(struct unnoted *u, const struct catalog_part *part)
+{
+    OWN_FD int fd = io_open(u->path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
+    if (fd >= 0 && u->count < PARTS_MAX)
+        (void)!io_write_all(fd, part, sizeof *part);
+    if (mem_grow(&u->parts, &u->cap, u->count + 1, sizeof *u->parts) == 0)
+        u->parts[u->count++] = *part;
+}
+
+int unnoted_add(struct unnoted *u, const struct catalog_part *part, struct err *e)
+{
+    pthread_mutex_lock(&u->lock);
+    int rc = catalog_part_add(u->catalog, u->source, part, e);
+    if (rc) {
+        bool known = u->count && is_same(&u->parts[u->count - 1], part);
+        if (!known) /* the other worker's sender has been here */
+            append(u, part);
+        rc = u->told ? 0 : rc;
+        u->told = true;
+    }
+    pthread_mutex_unlock(&u->lock);
+    return rc;
+}
+
+bool unnoted_has(struct unnoted *u, const struct catalog_part *part)
+{
+    bool found = false;
+    pthread_mutex_lock(&u->lock);
+    for (size_t i = 0; !found && i < u->count; i++)
+        found = is_same(&u->parts[i], part);
+    pthread_mutex_unlock(&u->lock);
+    return found;
+}
