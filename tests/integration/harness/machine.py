@@ -1,4 +1,5 @@
-"""A machine whose clock and disk the test rules over: tests/faults/machine.c under the programs."""
+"""A machine whose clock and disk the test rules over: tests/faults/machine.c under the programs. Not
+for a sanitizer's build, whose own wrappers come first."""
 
 import mmap
 import os
