@@ -18,6 +18,7 @@
 #define LEVEL_FULL 1
 #define WAIT_SLICE_US (100 * US_PER_MS)
 #define BLAME_LIMIT_US (10 * US_PER_S)
+#define DRAINED_US 200000u
 /* A part's metadata stays within a few MiB by this, whatever compresses to nothing. */
 #define PART_ITEMS_TARGET 131072u
 
@@ -189,13 +190,13 @@ static void begin_part(struct pipeline *p)
 }
 
 /* Hands the slot in the making to the compressors; with the lock held. */
-static void submit(struct pipeline *p)
+static void submit(struct pipeline *p, bool ends_part)
 {
     struct slot *s = &p->slots[p->fill];
     p->part_estimate += s->raw_bytes;
     p->part_items += s->count;
-    s->ends_part =
-        p->part_estimate + PART_BLOCK_MAX > PART_TARGET_BYTES || p->part_items >= PART_ITEMS_TARGET;
+    s->ends_part = ends_part || p->part_estimate + PART_BLOCK_MAX > PART_TARGET_BYTES ||
+                   p->part_items >= PART_ITEMS_TARGET;
     if (s->ends_part)
         p->part_open = false;
     s->state = SLOT_READY;
@@ -242,7 +243,7 @@ static int slot_for(struct pipeline *p, enum block_kind kind, uint64_t image, si
     int rc = trouble(p, e);
     /* In a hold that is over, the full slot must not be handed on: it would wait all the same. */
     if (rc == 0 && slot_is_full(s, kind, image, n)) {
-        submit(p);
+        submit(p, false);
         s = &p->slots[p->fill];
     }
     while (rc == 0 && s->state != SLOT_FREE && s->state != SLOT_FILLING) {
@@ -337,10 +338,36 @@ static int wait_idle(struct pipeline *p, struct err *e)
     return rc;
 }
 
+/* What is between the caller and the slowest worker, as it will travel. */
+static uint64_t backlog_bytes(const struct pipeline *p)
+{
+    uint64_t n = p->queued_bytes;
+    for (size_t i = 0; i < p->slot_count; i++) {
+        const struct slot *s = &p->slots[i];
+        if (s->state == SLOT_DONE)
+            n += s->stored_bytes;
+        else if (s->state != SLOT_FREE && s->state != SLOT_FILLING)
+            n += s->raw_bytes;
+    }
+    return n;
+}
+
+static bool backlog_is_short(const struct pipeline *p)
+{
+    uint64_t elapsed_us = (uint64_t)MAX(clock_mono_us() - p->start_us, INT64_C(1));
+    return backlog_bytes(p) <= p->taken_bytes * DRAINED_US / elapsed_us;
+}
+
 int pipeline_drain(struct pipeline *p, struct err *e)
 {
     pthread_mutex_lock(&p->lock);
-    int rc = wait_idle(p, e);
+    int rc = trouble(p, e);
+    if (rc == 0 && p->slots[p->fill].state == SLOT_FILLING)
+        submit(p, true);
+    while (rc == 0 && !pipeline_idle(p) && !backlog_is_short(p)) {
+        wait_slice(p);
+        rc = trouble(p, e);
+    }
     pthread_mutex_unlock(&p->lock);
     return rc;
 }
@@ -486,7 +513,7 @@ static int flush(struct pipeline *p, struct err *e)
 {
     int rc = trouble(p, e);
     if (rc == 0 && p->slots[p->fill].state == SLOT_FILLING)
-        submit(p);
+        submit(p, false);
     return rc ? rc : wait_idle(p, e);
 }
 

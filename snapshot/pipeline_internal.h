@@ -96,6 +96,7 @@ struct pipeline {
 
     struct message *last; /* tail of the queue */
     size_t queued_bytes;
+    uint64_t taken_bytes; /* by every worker that is attached */
     struct sender senders[PIPELINE_WORKERS_MAX];
 };
 

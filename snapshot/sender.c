@@ -46,6 +46,7 @@ static void message_unref(struct pipeline *p, struct message *m)
     if (--m->refs > 0)
         return;
     p->queued_bytes -= m->n;
+    p->taken_bytes += m->n;
     if (p->last == m)
         p->last = NULL;
     free(m);
