@@ -1,5 +1,5 @@
-/* Live copies, judged by bbolt itself: tests/integration/bolt_writer is built here with Debian's Go
- * and bbolt. SYNCD_TEST_COPIES is how many copies are taken beside its commits (default 30). */
+/* Live copies, judged by bbolt itself: tests/integration/bolt_writer is built with Debian's Go and
+ * bbolt. SYNCD_TEST_COPIES is how many copies are taken beside its commits (default 30). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -32,7 +32,7 @@
 #define BATCH 10 /* copies judged together, then removed */
 
 struct bench {
-    char folder[64], tool[128], db[128], copy[BATCH][128], out[128];
+    char folder[64], db[128], copy[BATCH][128], out[128];
 };
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -81,35 +81,23 @@ static int run(const struct bench *b, const char *const argv[])
     return wait_for(start(argv, environ, b->out, NULL));
 }
 
-#define RUN(b, ...) run(b, (const char *const[]){(b)->tool, __VA_ARGS__, NULL})
-
-static void build_tool(struct bench *b)
-{
-    const char *slash = strrchr(__FILE__, '/');
-    char source[512], path[512], home[128], cache[128];
-    snprintf(source, sizeof source, "%.*s/../../integration/bolt_writer/main.go",
-             (int)(slash - __FILE__), __FILE__);
-    snprintf(path, sizeof path, "PATH=%s", getenv("PATH"));
-    snprintf(home, sizeof home, "HOME=%s", b->folder);
-    snprintf(cache, sizeof cache, "GOCACHE=%s/cache", b->folder);
-    char gopath[] = "GOPATH=/usr/share/gocode", modules[] = "GO111MODULE=off";
-    char *const env[] = {path, home, cache, gopath, modules, NULL};
-    const char *const argv[] = {"go", "build", "-o", b->tool, source, NULL};
-    if (wait_for(start(argv, env, b->out, NULL)) != 0)
-        fail_msg("the writer could not be built: needs golang-go, golang-github-coreos-bbolt-dev");
-}
+#define RUN(b, ...) run(b, (const char *const[]){BOLT_WRITER, __VA_ARGS__, NULL})
 
 static int setup(void **state)
 {
+    if (access(BOLT_WRITER, X_OK) != 0) {
+        print_error("%s was not built: needs golang-go, golang-github-coreos-bbolt-dev; configure "
+                    "again when they are there\n",
+                    BOLT_WRITER);
+        return -1;
+    }
     struct bench *b = calloc(1, sizeof *b);
     snprintf(b->folder, sizeof b->folder, "/tmp/syncd-test-bolt-XXXXXX");
     assert_non_null(mkdtemp(b->folder));
-    snprintf(b->tool, sizeof b->tool, "%s/bolt_writer", b->folder);
     snprintf(b->db, sizeof b->db, "%s/live.db", b->folder);
     snprintf(b->out, sizeof b->out, "%s/out", b->folder);
     for (int i = 0; i < BATCH; i++)
         snprintf(b->copy[i], sizeof b->copy[i], "%s/copy%d.db", b->folder, i);
-    build_tool(b);
     *state = b;
     return 0;
 }
@@ -240,8 +228,8 @@ static pid_t start_writer(struct bench *b, const char *keys, const char *rate, i
     struct stat st = {0};
     unlink(b->db);
     unlink(b->out);
-    const char *const argv[] = {b->tool, "write", "-no-sync", "-reader", "-keys",
-                                keys,    "-rate", rate,       b->db,     NULL};
+    const char *const argv[] = {BOLT_WRITER, "write", "-no-sync", "-reader", "-keys",
+                                keys,        "-rate", rate,       b->db,     NULL};
     pid_t pid = start(argv, environ, b->out, ret_stdin);
     while ((stat(b->out, &st) != 0 || st.st_size == 0) && clock_mono_us() < deadline)
         usleep(2000);
@@ -270,7 +258,7 @@ static unsigned judge(struct bench *b, unsigned count)
     unsigned bad = 0;
     snprintf(out, sizeof out, "%s/judge", b->folder);
     for (unsigned i = 0; i < count; i++) {
-        const char *const argv[] = {b->tool, "check", b->copy[i], NULL};
+        const char *const argv[] = {BOLT_WRITER, "check", b->copy[i], NULL};
         bad += wait_for(start(argv, environ, out, NULL)) != 0;
         unlink(b->copy[i]);
     }
