@@ -1,10 +1,14 @@
 #include "restore/check.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "snapshot/bolt_copy.h"
 #include "syncd/base/err.h"
+#include "syncd/base/io.h"
 #include "syncd/base/mem.h"
 
 #define STEPS_BETWEEN_LOOKS 100000
@@ -87,4 +91,47 @@ int check_sqlite(const char *path, const char *name, bool thorough, const atomic
         rc = run_check(db, "PRAGMA foreign_key_check", NULL, name, e);
     sqlite3_close(db);
     return rc;
+}
+
+struct bolt_checking {
+    struct bolt_input file;
+    const atomic_bool *cancel;
+};
+
+static int read_bolt(void *arg, uint64_t offset, void *p, size_t n, struct err *e)
+{
+    struct bolt_checking *c = arg;
+    if (c->cancel && atomic_load(c->cancel))
+        return err_set(e, ERR_CANCELLED, c->file.name, "stopped");
+    return c->file.read(c->file.arg, offset, p, n, e);
+}
+
+int check_bolt(const char *path, const char *name, const atomic_bool *cancel, struct err *e)
+{
+    OWN_FD int fd = io_open(path, O_RDONLY, 0);
+    struct bolt_local file = {.fd = fd, .path = name};
+    struct bolt_checking c = {.cancel = cancel};
+    OWN_BOLT struct bolt_reader *reader = NULL;
+    struct bolt_walked walked = {0};
+    struct bolt_meta meta;
+    if (fd < 0)
+        return err_sys(e, errno, path, "cannot open %s", path);
+    int rc = bolt_local_input(&file, &c.file, e);
+    struct bolt_input input = {
+        .read = read_bolt, .arg = &c, .size_bytes = c.file.size_bytes, .name = name};
+    if (rc == 0)
+        rc = bolt_open(&input, &reader, e);
+    if (rc == 0)
+        rc = bolt_read_meta(reader, &meta, e);
+    if (rc == 0)
+        rc = bolt_walk(reader, &meta, NULL, NULL, &walked, e);
+    bolt_walked_free(&walked);
+    return rc;
+}
+
+int check_database(enum image_kind kind, const char *path, const char *name, bool thorough,
+                   const atomic_bool *cancel, struct err *e)
+{
+    return kind == IMAGE_BOLT ? check_bolt(path, name, cancel, e)
+                              : check_sqlite(path, name, thorough, cancel, e);
 }

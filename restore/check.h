@@ -5,7 +5,13 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "snapshot/entry.h"
+
 struct err;
+
+/* The check of its kind. */
+int check_database(enum image_kind kind, const char *path, const char *name, bool thorough,
+                   const atomic_bool *cancel, struct err *e);
 
 /* SQLite's quick_check, or with `thorough` integrity_check and foreign_key_check, over a file that
  * nobody else has open and that has no -wal (opened with immutable=1, so no sidecar is made).
@@ -15,5 +21,9 @@ struct err;
  * ERR_CANCELLED. */
 int check_sqlite(const char *path, const char *name, bool thorough, const atomic_bool *cancel,
                  struct err *e);
+
+/* bolt: the newest meta, all that it reaches, and the freelist, as bolt_walk checks them. The file
+ * is not locked. ERR_DAMAGED with the first fault. */
+int check_bolt(const char *path, const char *name, const atomic_bool *cancel, struct err *e);
 
 #endif

@@ -93,8 +93,8 @@ static int check_copy(struct drill *d, const struct entry *n, const struct scrat
 {
     int64_t begun_us = clock_mono_us();
     if (d->p->step)
-        d->p->step(d->p->arg, "SQLite checks", n->path);
-    int rc = check_sqlite(s->path, n->path, true, d->p->cancel, e);
+        d->p->step(d->p->arg, "checking", n->path);
+    int rc = check_database(n->image.kind, s->path, n->path, true, d->p->cancel, e);
     d->result->check_us += clock_mono_us() - begun_us;
     if (rc == ERR_UNSUPPORTED) { /* needs the application's own: nothing against it */
         d->result->not_copied++;
@@ -109,8 +109,7 @@ static int drill_image(struct drill *d, const struct entry *n, struct err *e)
 {
     struct image_fetched fetched;
     struct scratch s = {.fd = -1};
-    bool wanted = n->image.kind == IMAGE_SQLITE;
-    int rc = wanted ? scratch_begin(d->p->scratch_dir, entry_size(n), &s, e) : 0;
+    int rc = scratch_begin(d->p->scratch_dir, entry_size(n), &s, e);
     if (rc)
         return rc;
     struct image_fetch f = {.pool = d->p->pool,
@@ -126,7 +125,7 @@ static int drill_image(struct drill *d, const struct entry *n, struct err *e)
     d->result->images++;
     if (rc == 0 && s.path)
         rc = check_copy(d, n, &s, e);
-    else if (rc == 0 && wanted)
+    else if (rc == 0)
         d->result->not_copied++;
     scratch_end(&s);
     return rc;

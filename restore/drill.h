@@ -1,6 +1,7 @@
 /* Proving that a snapshot comes back, without putting anything in its place: every block that it
  * needs is read once and checked, every image against its sum, every file against the digests of
- * its chunks and its length; databases also by SQLite, on a scratch copy when there is room. */
+ * its chunks and its length; databases also by what is in them, on a scratch copy when there is
+ * room. */
 #ifndef SYNCD_RESTORE_DRILL_H
 #define SYNCD_RESTORE_DRILL_H
 
@@ -16,7 +17,7 @@ struct drill_params {
     const char *scratch_dir; /* NULL: no scratch copies */
     void (*total)(void *arg, uint64_t bytes);
     void (*progress)(void *arg, uint64_t raw_bytes);
-    void (*step)(void *arg, const char *what, const char *path); /* "SQLite checks", ...; or NULL */
+    void (*step)(void *arg, const char *what, const char *path);   /* "checking", ...; or NULL */
     void (*bad)(void *arg, const char *path, const struct err *e); /* an entry that fails */
     void *arg;
     const atomic_bool *cancel; /* may be NULL */
@@ -26,11 +27,11 @@ struct drill_result {
     uint64_t entries, bad; /* looked at; of these, that would not come back */
     uint64_t bytes;        /* of content, as a user counts it */
     uint64_t images, files;
-    uint64_t checked; /* databases that SQLite has checked on a scratch copy */
+    uint64_t checked; /* databases that were checked on a scratch copy (check.h) */
     uint64_t
         not_copied;   /* ... that had no room in scratch_dir, or there is none, or SQLite cannot */
     int64_t read_us;  /* what reading, checking and decompressing took */
-    int64_t check_us; /* what SQLite's own checks took */
+    int64_t check_us; /* what these checks took */
 };
 
 /* 0 when it went to its end: proven is what has `bad` 0. Else the store's error, ERR_CANCELLED,

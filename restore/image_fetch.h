@@ -32,7 +32,7 @@ struct image_fetched {
     uint64_t missing_pages; /* salvage: not found anywhere whole */
     size_t missing_count;   /* the first ranges of them */
     struct page_range missing[32];
-    /* Of restore_run: what SQLite said when its check failed or could not be made, or "". */
+    /* Of restore_run: what a database's check said when it failed or could not be made, or "". */
     bool check_failed;
     char note[512];
 };

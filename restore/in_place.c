@@ -76,18 +76,6 @@ static int join_folder(struct in_place *r, const char *path, struct err *e)
     return 0;
 }
 
-static bool has_sidecar(const struct place *at)
-{
-    static const char *const suffixes[] = {"-wal", "-shm", "-journal"};
-    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
-        char name[300];
-        snprintf(name, sizeof name, "%s%s", at->name, suffixes[i]);
-        if (faccessat(at->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* What lies at the entry's place is the same already. A folder that is there is left as it is. */
 static bool is_equal(struct in_place *r, const struct entry *n, bool *ret_there)
 {
@@ -103,7 +91,7 @@ static bool is_equal(struct in_place *r, const struct entry *n, bool *ret_there)
     if (!*ret_there || n->type != ENTRY_IMAGE || !S_ISREG(st.st_mode))
         return false;
     OWN_FD int fd = io_openat(at.dir_fd, at.name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-    return fd >= 0 && !has_sidecar(&at) &&
+    return fd >= 0 && !(n->image.kind == IMAGE_SQLITE && place_has_sidecar(&at)) &&
            image_compare(fd, r->p->pool->repository, &n->image, NULL) == 0;
 }
 

@@ -35,6 +35,18 @@ static bool next_component(const char **path, char ret[static 256])
     return true;
 }
 
+bool place_has_sidecar(const struct place *p)
+{
+    static const char *const suffixes[] = {"-wal", "-shm", "-journal"};
+    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
+        char name[300];
+        snprintf(name, sizeof name, "%s%s", p->name, suffixes[i]);
+        if (faccessat(p->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+            return true;
+    }
+    return false;
+}
+
 static int open_folder(int at, const char *name, bool create, const char *shown, int *ret,
                        struct err *e)
 {

@@ -24,6 +24,10 @@ void place_close(struct place *p);
 int place_open(int root_fd, const char *root, const char *path, bool create, struct place *ret,
                struct err *e);
 
+/* Whether a -wal, -shm or -journal lies beside the place: SQLite would read it into what is put
+ * there. */
+bool place_has_sidecar(const struct place *p);
+
 /* Sets owner (when we may), extended attributes, mode and mtime of an open file or folder, or of
  * the link itself. *ret_owner_differs (set, never cleared): the owner, or an attribute, could not
  * be set. Capabilities, setuid and setgid bits are set only with keep_special. */

@@ -13,7 +13,7 @@ enum restore_result {
     RESTORE_WOULD,    /* a dry run: would be written */
     RESTORE_RESTORED, /* written, checked and in place */
     RESTORE_EQUAL,    /* was there already, the same */
-    RESTORE_SALVAGED, /* in place, with pages or bytes missing or SQLite's check failed */
+    RESTORE_SALVAGED, /* in place, with pages or bytes missing or a database's check failed */
     RESTORE_LOST,     /* salvage: nothing of it could be read */
     RESTORE_DIFFERS,  /* something else is there: nothing was written at all */
 };
@@ -43,7 +43,7 @@ struct restore_params {
     void (*file)(void *arg, const struct restored_file *f); /* told of each but folders */
     void (*total)(void *arg, uint64_t bytes);
     void (*progress)(void *arg, uint64_t raw_bytes);
-    void (*checking)(void *arg, const char *path); /* SQLite's own check begins */
+    void (*checking)(void *arg, const char *path); /* a database's own check begins */
     void *arg;
     const atomic_bool *cancel;
 };

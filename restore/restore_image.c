@@ -12,31 +12,19 @@
 
 #define COPY_BYTES (256u * 1024)
 
-static bool sidecar_exists(const struct place *at)
-{
-    static const char *const suffixes[] = {"-wal", "-shm", "-journal"};
-    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
-        char name[300];
-        snprintf(name, sizeof name, "%s%s", at->name, suffixes[i]);
-        if (faccessat(at->dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-            return true;
-    }
-    return false;
-}
-
 int restore_look_image(struct restoring *r, const struct entry *n, const struct place *at,
                        enum restore_result *ret_result, struct err *e)
 {
     OWN_FD int fd = io_openat(at->dir_fd, at->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     bool absent = fd < 0 && errno == ENOENT;
+    bool sidecar = n->image.kind == IMAGE_SQLITE && place_has_sidecar(at);
     *ret_result = RESTORE_WOULD;
-    if (absent && !sidecar_exists(at))
+    if (absent && !sidecar)
         return 0;
     if (absent)
         restore_differs(r, at, "a -wal, -shm or -journal of another database lies there",
                         ret_result);
-    else if (fd >= 0 && !sidecar_exists(at) &&
-             image_compare(fd, r->p->pool->repository, &n->image, e) == 0)
+    else if (fd >= 0 && !sidecar && image_compare(fd, r->p->pool->repository, &n->image, e) == 0)
         *ret_result = RESTORE_EQUAL;
     else
         restore_differs(r, at, "it is there already and differs", ret_result);
@@ -57,15 +45,15 @@ static int fetch_into(struct restoring *r, const struct entry *n, int fd, struct
     return image_fetch(&f, ret, e);
 }
 
-/* By its image sum it is what was taken, so what SQLite has against it was so in the source. */
+/* By its image sum it is what was taken, so what is found wrong with it was so in the source. */
 static int check_image(struct restoring *r, const struct entry *n, const char *path,
                        struct image_fetched *fetched, struct err *e)
 {
-    if (r->p->skip_check || fetched->missing_pages || n->image.kind != IMAGE_SQLITE)
+    if (r->p->skip_check || fetched->missing_pages)
         return 0;
     if (r->p->checking)
         r->p->checking(r->p->arg, n->path);
-    int rc = check_sqlite(path, n->path, false, r->p->cancel, e);
+    int rc = check_database(n->image.kind, path, n->path, false, r->p->cancel, e);
     if (rc == ERR_UNSUPPORTED || (rc == ERR_DAMAGED && r->p->salvage)) {
         snprintf(fetched->note, sizeof fetched->note, "%s", e->message);
         fetched->check_failed = rc == ERR_DAMAGED;

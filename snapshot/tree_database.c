@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "snapshot/attributes.h"
+#include "snapshot/bolt_source.h"
 #include "snapshot/sqlite_source.h"
 #include "snapshot/tree_internal.h"
 #include "syncd/base/clock.h"
@@ -67,12 +68,13 @@ bool tree_is_sidecar(const struct tree *t, const char *path)
             continue;
         memcpy(database, path, n - len);
         database[n - len] = '\0';
-        return tree_find_database(t, database) != NULL;
+        const struct tree_database *d = tree_find_database(t, database);
+        return d && d->kind == IMAGE_SQLITE;
     }
     return false;
 }
 
-bool tree_database_looks_same(const char *path, const struct entry *before)
+static bool sqlite_looks_same(const char *path, const struct entry *before)
 {
     struct entry_bytes now = {0}, then = signature_body(&before->signature);
     if (!then.len || sqlite_signature(path, &now, NULL) != 0)
@@ -80,6 +82,14 @@ bool tree_database_looks_same(const char *path, const struct entry *before)
     bool same = now.len == then.len && memcmp(now.data, then.data, now.len) == 0;
     free(now.data);
     return same;
+}
+
+bool tree_database_looks_same(const char *path, const struct entry *before)
+{
+    struct stat st;
+    if (before->image.kind == IMAGE_SQLITE)
+        return sqlite_looks_same(path, before);
+    return lstat(path, &st) == 0 && signature_holds(&before->signature, &st);
 }
 
 /* The parent's entry stands for it: its pages are where the parent's parts are. */
@@ -116,9 +126,8 @@ static int audit_database(struct tree *t, struct tree_database *d, const struct 
 
 static int take_by_kind(struct tree *t, struct tree_database *d, struct err *e)
 {
-    if (d->kind == IMAGE_SQLITE)
-        return sqlite_take(t->run, d->path, &d->entry, e);
-    return err_set(e, ERR_UNSUPPORTED, d->path, "%s is of a kind that cannot be taken", d->path);
+    return d->kind == IMAGE_BOLT ? bolt_take(t->run, d->path, &d->entry, e)
+                                 : sqlite_take(t->run, d->path, &d->entry, e);
 }
 
 /* No room for its fingerprints is no fault of the database: the run is at its end. */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "snapshot/attributes.h"
+#include "snapshot/bolt_file.h"
 #include "snapshot/content.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/err.h"
@@ -16,34 +17,43 @@
 #define READ_BYTES 65536u
 #define TRIES_MAX 3
 #define HOLES_MAX 16384u /* of one file; what lies in further ones is stored as zeros */
-#define HEAD_BYTES 16u
+#define HEAD_BYTES 24u
 
 /* Small enough that a change in a config or a blob ships little, large enough that a chunk's 18
  * bytes of metadata do not count. */
 static const struct chunker_sizes file_chunks = {.min = 2048, .average = 8192, .max = 65536};
 
-static bool is_database(const uint8_t *head, size_t n, enum image_kind *ret_kind)
+/* A bolt database goes on with its second meta when the first is damaged. Few files have a length
+ * that one of those has. */
+static bool is_bolt(int fd, const struct stat *st, const uint8_t *head, size_t n)
 {
-    *ret_kind = IMAGE_SQLITE;
-    return n >= 16 && memcmp(head, "SQLite format 3", 16) == 0;
+    if (bolt_sniff(head, n))
+        return true;
+    if (st->st_size < (off_t)(2 * BOLT_PAGE_SIZE_MIN) || st->st_size % BOLT_PAGE_SIZE_MIN)
+        return false;
+    OWN_MEM uint8_t *more = malloc(BOLT_SNIFF_BYTES);
+    ssize_t got = more ? io_pread_full(fd, more, BOLT_SNIFF_BYTES, 0) : -1;
+    return got > 0 && bolt_sniff(more, (size_t)got);
 }
 
-static int open_file(const struct tree_item *item)
+static bool is_database(int fd, const struct stat *st, enum image_kind *ret_kind)
 {
-    int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
-    int fd = io_openat(item->dir_fd, item->name, flags | O_NOATIME, 0);
-    return fd < 0 && errno == EPERM ? io_openat(item->dir_fd, item->name, flags, 0) : fd;
+    uint8_t head[HEAD_BYTES];
+    ssize_t n = io_pread_full(fd, head, sizeof head, 0);
+    if (n >= 16 && memcmp(head, "SQLite format 3", 16) == 0)
+        *ret_kind = IMAGE_SQLITE;
+    else if (n > 0 && is_bolt(fd, st, head, (size_t)n))
+        *ret_kind = IMAGE_BOLT;
+    else
+        return false;
+    return true;
 }
 
 bool tree_file_is_database(const struct tree_item *item, enum image_kind *ret_kind)
 {
-    uint8_t head[HEAD_BYTES];
     struct stat st;
-    OWN_FD int fd = open_file(item);
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-        return false;
-    ssize_t n = io_pread_full(fd, head, sizeof head, 0);
-    return n > 0 && is_database(head, (size_t)n, ret_kind);
+    OWN_FD int fd = io_openat_source(item->dir_fd, item->name);
+    return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && is_database(fd, &st, ret_kind);
 }
 
 /* One attempt. */
@@ -169,9 +179,8 @@ static int end_entry(struct reading *r, struct entry *n, struct err *e)
 static int open_for_reading(struct reading *r, struct err *e)
 {
     const struct tree_item *item = r->f->item;
-    uint8_t head[HEAD_BYTES];
     enum image_kind kind;
-    r->fd = open_file(item);
+    r->fd = io_openat_source(item->dir_fd, item->name);
     if (r->fd < 0 && errno == ELOOP)
         return changed(r, e);
     if (r->fd < 0)
@@ -180,10 +189,7 @@ static int open_for_reading(struct reading *r, struct err *e)
         return err_sys(e, errno, item->path, "cannot look at %s", item->path);
     if (!S_ISREG(r->st.st_mode))
         return changed(r, e);
-    ssize_t n = io_pread_full(r->fd, head, sizeof head, 0);
-    if (n < 0)
-        return err_sys(e, errno, item->path, "cannot read %s", item->path);
-    return is_database(head, (size_t)n, &kind) ? 1 : 0;
+    return is_database(r->fd, &r->st, &kind) ? 1 : 0;
 }
 
 static int take_once(struct tree_file *f, uint8_t *buffer, struct entry *ret, struct err *e)

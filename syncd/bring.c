@@ -57,7 +57,8 @@ static void say_file(struct bringing *b, const struct restored_file *f)
                      show_safe_into(f->fetched->note, reason, sizeof reason));
     if (f->result == RESTORE_SALVAGED && f->fetched)
         report_print(b->report,
-                     "              %" PRIu64 " pages are lost; try sqlite3's .recover\n",
+                     "              %" PRIu64
+                     " pages are lost (for SQLite, try sqlite3's .recover)\n",
                      f->fetched->missing_pages);
     else if (f->result == RESTORE_SALVAGED || f->result == RESTORE_LOST)
         report_print(b->report, "              %" PRIu64 " bytes of it are lost\n", f->lost_bytes);
@@ -110,7 +111,7 @@ void bring_on_progress(void *arg, uint64_t bytes)
 void bring_on_checking(void *arg, const char *path)
 {
     (void)path;
-    progress_set_step(((struct bringing *)arg)->progress, "SQLite checks it");
+    progress_set_step(((struct bringing *)arg)->progress, "checking it");
 }
 
 /* A block that failed on one worker was taken from the other; that is worth knowing. */

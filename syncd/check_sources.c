@@ -2,11 +2,14 @@
 #include "syncd/check.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "snapshot/sqlite_source.h"
+#include "snapshot/tree_file.h"
 #include "syncd/identity.h"
 #include "syncd/session.h"
 #include "transport/url.h"
@@ -59,6 +62,18 @@ static void check_other_disk(struct checking *c, const char *path, const struct 
     }
 }
 
+static const char *kind_of(const char *path, const struct stat *st)
+{
+    char real[PATH_MAX];
+    struct tree_item item = {.path = real, .dir_fd = AT_FDCWD, .name = real};
+    enum image_kind kind;
+    if (S_ISDIR(st->st_mode))
+        return "a folder";
+    if (!realpath(path, real) || !tree_file_is_database(&item, &kind))
+        return "a file, copied as it is";
+    return kind == IMAGE_BOLT ? "a bolt database" : "a SQLite database";
+}
+
 static void check_path(struct checking *c, const struct conf_source *source, const char *path)
 {
     struct err e = ERR_INIT;
@@ -76,10 +91,7 @@ static void check_path(struct checking *c, const struct conf_source *source, con
     }
     check_owner(c, path, &st);
     check_other_disk(c, path, &st);
-    const char *kind = S_ISDIR(st.st_mode)        ? "a folder"
-                       : sqlite_is_database(path) ? "a SQLite database"
-                                                  : "a file, copied as it is";
-    err_set(&e, 0, path, "source %s: %s (%s)", source->name, path, kind);
+    err_set(&e, 0, path, "source %s: %s (%s)", source->name, path, kind_of(path, &st));
     check_add(c, CHECK_OK, &e);
 }
 

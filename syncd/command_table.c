@@ -215,8 +215,8 @@ const struct command command_table[] = {
         .summary = "Check what the workers hold.",
         .details = "Without options: every part is there, has its size, and its metadata is whole. "
                    "With --drill each worker's newest snapshot is put together and checked as a "
-                   "restore would, and SQLite checks the databases in scratch_dir when that is set "
-                   "and large enough. "
+                   "restore would, and the databases are checked by their own rules in scratch_dir "
+                   "when that is set and large enough. "
                    "Exits with 3 for damage that `sync` can mend or a worker that was not reached, "
                    "1 for damage that no worker can mend.",
         .examples = "",

@@ -59,7 +59,7 @@ static void on_damage(void *arg, struct store *s, const struct part_ref *ref, co
     upkeep_damaged(arg, s, ref, e);
 }
 
-/* What was done, in words: a drill without SQLite's own check proves less. */
+/* What was done, in words: a drill without the databases' own checks proves less. */
 static void say_proven(struct drilling *d)
 {
     const struct drill_result *r = &d->result;
@@ -74,11 +74,12 @@ static void say_proven(struct drilling *d)
                d->worker->conf->name, id, d->u.source, size, r->images, r->files);
     if (r->checked)
         report_say(d->u.report,
-                   "%s: integrity_check and foreign_key_check of %" PRIu64 " databases, in %s\n",
+                   "%s: %" PRIu64 " databases checked (SQLite: integrity_check and "
+                   "foreign_key_check; bolt: the tree and its freelist), in %s\n",
                    d->worker->conf->name, r->checked, checks);
     if (r->not_copied)
         report_say(d->u.report,
-                   "%s: %" PRIu64 " databases without SQLite's own check: scratch_dir %s\n",
+                   "%s: %" PRIu64 " databases without a check of what is in them: scratch_dir %s\n",
                    d->worker->conf->name, r->not_copied,
                    d->u.s->conf->scratch_dir ? "has no room" : "is not set");
     report_say(d->u.report, "%s: a full restore of %s takes at least %s\n", d->worker->conf->name,

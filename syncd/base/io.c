@@ -28,6 +28,13 @@ int io_open(const char *path, int flags, mode_t mode)
     return io_openat(AT_FDCWD, path, flags, mode);
 }
 
+int io_openat_source(int dirfd, const char *path)
+{
+    int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+    int fd = io_openat(dirfd, path, flags | O_NOATIME, 0);
+    return fd < 0 && errno == EPERM ? io_openat(dirfd, path, flags, 0) : fd;
+}
+
 int io_close(int fd)
 {
     return close(fd);

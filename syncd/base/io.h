@@ -18,6 +18,9 @@ struct err;
 
 int io_open(const char *path, int flags, mode_t mode);
 int io_openat(int dirfd, const char *path, int flags, mode_t mode);
+/* For reading what is not ours: no link is followed at the end of the path, nothing is waited for,
+ * and the time of last access stays where this user may ask for that. */
+int io_openat_source(int dirfd, const char *path);
 int io_close(int fd); /* never restarted after EINTR: on Linux the descriptor is gone by then */
 
 /* Reads until n bytes or the end of the file; returns the count, or -1. */

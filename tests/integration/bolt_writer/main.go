@@ -8,6 +8,8 @@
 //	bolt_writer dump FILE             every item, one a line, in bbolt's order
 //	bolt_writer stats FILE            Bucket.Stats over the top buckets, added up
 //	bolt_writer commit FILE           one more commit, as an owner would after a restore
+//	bolt_writer etcd FILE...          Tx.Check of etcd's own databases, and their revisions: none
+//	                                  is missing, and each holds what etcd_load.py put
 //
 // The database holds a digest of itself, kept up to date within each transaction: the sum of a hash
 // of every item (path, key, value), so that any mixture of two states is seen.
@@ -97,10 +99,21 @@ type options struct {
 	pageSize, keys, puts, big, commits int
 	rate                               float64
 	seed                               int64
-	noSync, noFreelist, reader         bool
+	noSync, noFreelist, reader, json   bool
 }
 
 func (w *writer) value() []byte {
+	v := w.randomValue()
+	if !w.opt.json {
+		return v
+	}
+	text, _ := json.Marshal(map[string]interface{}{"ID": w.random.Int63(),
+		"State": map[string]interface{}{"StateType": w.random.Intn(5), "Message": ""},
+		"Spec":  v})
+	return text
+}
+
+func (w *writer) randomValue() []byte {
 	n := 20 + w.random.Intn(180)
 	switch w.random.Intn(400) {
 	case 0, 1, 2:
@@ -283,6 +296,7 @@ func write(args []string) error {
 	f.BoolVar(&o.noSync, "no-sync", false, "do not fsync")
 	f.BoolVar(&o.noFreelist, "no-freelist", false, "do not store the freelist")
 	f.BoolVar(&o.reader, "reader", false, "long reads beside the commits")
+	f.BoolVar(&o.json, "json", false, "values are JSON")
 	_ = f.Parse(args)
 	if f.NArg() != 1 {
 		return fmt.Errorf("one FILE, please")
@@ -313,7 +327,51 @@ func view(path string, f func(tx *bolt.Tx) error) error {
 	return db.View(f)
 }
 
-func checkOne(path string) (err error) {
+func checkDigest(tx *bolt.Tx) error {
+	b := tx.Bucket(digestBucket)
+	if b == nil {
+		return fmt.Errorf("no digest")
+	}
+	if want, have := b.Get([]byte("sum")), sumAll(tx).bytes(); !bytes.Equal(want, have) {
+		return fmt.Errorf("digest is %x, contents have %x", want, have)
+	}
+	return nil
+}
+
+// The keys of etcd's bucket "key" are revisions: 8 bytes of main, '_', 8 bytes of sub. The load puts
+// one key after the other, so no main revision may be missing. Its values end with the SHA-256 of
+// what is before, back to "load:".
+func checkEtcd(tx *bolt.Tx) error {
+	b := tx.Bucket([]byte("key"))
+	if b == nil {
+		return fmt.Errorf("no bucket \"key\"")
+	}
+	var last, puts uint64
+	err := b.ForEach(func(k, v []byte) error {
+		if len(k) < 17 {
+			return fmt.Errorf("%x is no revision", k)
+		}
+		main := binary.BigEndian.Uint64(k)
+		if last != 0 && main != last+1 {
+			return fmt.Errorf("revision %d follows %d", main, last)
+		}
+		last = main
+		if at := bytes.Index(v, []byte("load:")); at >= 0 {
+			if puts++; len(v) < at+32 {
+				return fmt.Errorf("revision %d is cut", main)
+			}
+			sum := sha256.Sum256(v[at : len(v)-32])
+			if !bytes.Equal(sum[:], v[len(v)-32:]) {
+				return fmt.Errorf("revision %d is not what was put", main)
+			}
+		}
+		return nil
+	})
+	fmt.Println("puts", puts)
+	return err
+}
+
+func checkOne(path string, contents func(tx *bolt.Tx) error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic: %v", r)
@@ -329,19 +387,12 @@ func checkOne(path string) (err error) {
 		if first != nil {
 			return first
 		}
-		b := tx.Bucket(digestBucket)
-		if b == nil {
-			return fmt.Errorf("no digest")
-		}
-		if want, have := b.Get([]byte("sum")), sumAll(tx).bytes(); !bytes.Equal(want, have) {
-			return fmt.Errorf("digest is %x, contents have %x", want, have)
-		}
-		return nil
+		return contents(tx)
 	})
 }
 
 // Tx.Check follows every loop of a damaged tree, so it is given little stack and time.
-func check(paths []string) error {
+func check(paths []string, contents func(tx *bolt.Tx) error) error {
 	var bad error
 	debug.SetMaxStack(8 << 20)
 	debug.SetTraceback("none")
@@ -350,7 +401,7 @@ func check(paths []string) error {
 		os.Exit(1)
 	})
 	for _, path := range paths {
-		if err := checkOne(path); err != nil {
+		if err := checkOne(path, contents); err != nil {
 			bad = fmt.Errorf("%s: %w", path, err)
 			fmt.Println(bad)
 		}
@@ -416,7 +467,7 @@ func commitOnce(path string) error {
 
 func main() {
 	if len(os.Args) < 3 {
-		fmt.Fprintln(os.Stderr, "usage: bolt_writer write|check|dump|stats|commit ... FILE")
+		fmt.Fprintln(os.Stderr, "usage: bolt_writer write|check|dump|stats|commit|etcd ... FILE")
 		os.Exit(2)
 	}
 	var err error
@@ -424,7 +475,9 @@ func main() {
 	case "write":
 		err = write(args)
 	case "check":
-		err = check(args)
+		err = check(args, checkDigest)
+	case "etcd":
+		err = check(args, checkEtcd)
 	case "dump":
 		err = dump(args[0])
 	case "stats":
