@@ -37,15 +37,16 @@ void repository_new(const char *leader, struct repository *ret)
     snprintf(ret->leader, sizeof ret->leader, "%s", leader);
 }
 
-/* Appends the object as one line. */
+/* Appends the object as one line. It is read again first: out of memory, jansson 2.14 leaves pieces
+ * out and calls it a success, and these files are written once. */
 static int put_json(const json_t *j, struct buf *to, struct err *e)
 {
-    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
-    if (!text)
+    OWN_MEM char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    json_auto_t *again = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    if (!again || !json_equal(j, again))
         return err_nomem(e);
     buf_put_str(to, text);
     buf_put_str(to, "\n");
-    free(text);
     return to->bad ? err_nomem(e) : 0;
 }
 

@@ -19,17 +19,20 @@ def create(path, size_bytes):
                "NOT NULL, at TEXT NOT NULL, value REAL NOT NULL, angle INTEGER, channel INTEGER)")
     row = 0
     while db.execute("PRAGMA page_count").fetchone()[0] * PAGE < size_bytes * 0.62:
-        db.execute(
-            "WITH RECURSIVE n(i) AS (SELECT ? UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
-            "INSERT INTO reading SELECT i, 'experiment-' || (i / 500000), 'unit' || (i % 8), "
-            "strftime('%Y-%m-%dT%H:%M:%fZ', 1700000000 + i * 0.7 + abs(random() % 50) / 1000.0, "
-            "'unixepoch'), 0.1 + abs(random() / 1e19), 90, 1 + i % 2 FROM n",
-            (row + 1, row + BATCH))
+        insert(db, row + 1, row + BATCH)
         row += BATCH
         if row % (80 * BATCH) == 0:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.execute("CREATE INDEX reading_by_unit ON reading(experiment, unit, at)")
     db.close()
+
+
+def insert(db, first, last):
+    db.execute(
+        "WITH RECURSIVE n(i) AS (SELECT ? UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+        "INSERT INTO reading SELECT i, 'experiment-' || (i / 500000), 'unit' || (i % 8), "
+        "strftime('%Y-%m-%dT%H:%M:%fZ', 1700000000 + i * 0.7 + abs(random() % 50) / 1000.0, "
+        "'unixepoch'), 0.1 + abs(random() / 1e19), 90, 1 + i % 2 FROM n", (first, last))
 
 
 def pages(path):
@@ -53,6 +56,17 @@ def change(path, count, seed):
     db.close()
     after = fingerprints(path)
     return sum(a != b for a, b in zip(before, after)) + abs(len(before) - len(after))
+
+
+def append(path, count):
+    """Rows for about `count` more pages, at the end of table and index. Answers with `count`."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA synchronous=OFF")
+    last = db.execute("SELECT max(id) FROM reading").fetchone()[0]
+    rows = last * count // db.execute("PRAGMA page_count").fetchone()[0]
+    insert(db, last + 1, last + rows)
+    db.close()
+    return count
 
 
 def fingerprints(path):

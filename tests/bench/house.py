@@ -73,11 +73,12 @@ class House:
     def path(self, *names):
         return os.path.join(self.folder, *names)
 
-    def leader(self, db, workers=None):
+    def leader(self, db, proxies=(None, None)):
         """A new leader with empty repositories, set up."""
         self.count += 1
         name = f"leader{self.count}"
-        leader = Leader(self.folder, [Worker.of(s, folder=name) for s in workers or self.workers],
+        leader = Leader(self.folder, [Worker.of(s, p, folder=name)
+                                      for s, p in zip(self.workers, proxies)],
                         {"db": {"path": db, "max_age": "1h"}}, name=name)
         self.ends.callback(leader.close)
         for sshd in self.workers:
@@ -94,10 +95,11 @@ class House:
         root = os.path.join((sshd or self.workers[0]).root, leader.name)
         return sum(p.size for p in repository.parts(root))
 
-    def ssh(self, sshd=None):
-        """The ssh command to a worker, as a list without the host's command."""
-        sshd = sshd or self.workers[0]
-        return ["ssh", "-F", "none", "-i", self.keys.key, "-p", str(sshd.port),
+    def ssh(self, port=None):
+        """The ssh command to worker 1, as a list without the host's command."""
+        sshd = self.workers[0]
+        return ["ssh", "-F", "none", "-i", self.keys.key, "-p", str(port or sshd.port),
+                "-o", f"HostKeyAlias=[127.0.0.1]:{sshd.port}",
                 "-o", f"UserKnownHostsFile={self.keys.known_hosts}", "-o", "IdentitiesOnly=yes",
                 "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes",
                 f"{sshd.user}@127.0.0.1"]
@@ -108,10 +110,10 @@ class House:
                        stderr=subprocess.PIPE, env={**os.environ, **(env or {})}, timeout=timeout_s)
         return time.monotonic() - begun
 
-    def piped(self, script, timeout_s=1800):
+    def piped(self, script, port=None, timeout_s=1800):
         """A pipe as a person would type it, in bash; $SSH is the way to worker 1."""
         return self.timed(["bash", "-o", "pipefail", "-c", script],
-                          {"SSH": " ".join(self.ssh())}, timeout_s)
+                          {"SSH": " ".join(self.ssh(port))}, timeout_s)
 
 
 def settle():
@@ -162,32 +164,43 @@ def backup(leader, expect=0, timeout_s=1800):
     return result
 
 
-class Restic:
+class Peer:
+    """Something that people use today, told to do the same to worker 1. backup() answers with its
+    seconds and the bytes that it has added there (or, keeping no history, sent)."""
+
+    keeps_history = True
+
+    def __init__(self, house, db):
+        self.house, self.db, self.count = house, db, 0
+        self.root = os.path.join(house.workers[0].root, self.name)
+
+    def backup(self):
+        self.count += 1
+        before = folder_bytes(self.root)
+        return self.run(), folder_bytes(self.root) - before
+
+
+class Restic(Peer):
     name = "restic"
 
     def __init__(self, house, db):
-        self.house, self.db = house, db
-        self.root = os.path.join(house.workers[0].root, "restic")
+        super().__init__(house, db)
         self.env = {"RESTIC_PASSWORD": "x", "RESTIC_CACHE_DIR": house.path("restic-cache"),
                     "RESTIC_REPOSITORY": f"sftp:worker:{self.root}"}
         command = " ".join([*house.ssh(), "-s", "sftp"])
         self.argv = ["restic", "-q", "-o", f"sftp.command={command}"]
         house.timed([*self.argv, "init"], self.env)
 
-    def backup(self):
+    def run(self):
         return self.house.timed([*self.argv, "backup", self.db], self.env)
 
-    def stored_bytes(self):
-        return folder_bytes(self.root)
 
-
-class Borg:
+class Borg(Peer):
     name = "borg"
 
     def __init__(self, house, db):
-        self.house, self.db, self.count = house, db, 0
+        super().__init__(house, db)
         worker = house.workers[0]
-        self.root = os.path.join(worker.root, "borg")
         shell = [a for a in house.ssh() if "@" not in a]
         self.env = {"BORG_RSH": " ".join(shell), "BORG_BASE_DIR": house.path("borg-base"),
                     "BORG_REPO": f"ssh://{worker.user}@127.0.0.1:{worker.port}{self.root}",
@@ -195,14 +208,45 @@ class Borg:
                     "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
         house.timed(["borg", "init", "-e", "none"], self.env)
 
-    def backup(self):
-        self.count += 1
+    def run(self):
         return self.house.timed(["borg", "create", "-C", "zstd,1", f"::{self.count}", self.db],
                                 self.env)
 
-    def stored_bytes(self):
-        return folder_bytes(self.root)
+
+class Rsync(Peer):
+    """In place over the only copy, as Pioreactor does it today."""
+    name = "rsync"
+    keeps_history = False
+
+    def backup(self):
+        shell = " ".join(a for a in self.house.ssh() if "@" not in a)
+        begun = time.monotonic()
+        os.makedirs(self.root, exist_ok=True)
+        answer = subprocess.run(
+            ["rsync", "--inplace", "--stats", "--fsync", "-e", shell, self.db,
+             f"{self.house.workers[0].user}@127.0.0.1:{self.root}/"], check=True,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1800)
+        took = time.monotonic() - begun
+        return took, int(re.search(r"Total bytes sent: ([\d,]+)", answer.stdout)[1]
+                         .replace(",", ""))
 
 
-PEERS = (Restic, Borg)
+class Dump(Peer):
+    """A copy by sqlite3, compressed on its way."""
+    name = "`.backup \\| zstd \\| ssh`"
+
+    def __init__(self, house, db):
+        super().__init__(house, db)
+        self.root = os.path.join(house.workers[0].root, "dump")
+        os.makedirs(self.root)
+
+    def run(self):
+        copy, target = self.house.path("copy.sqlite"), os.path.join(self.root, f"{self.count}.zst")
+        took = self.house.piped(f"sqlite3 {self.db} '.backup {copy}' && zstd -q -1 < {copy} | "
+                                f"$SSH 'cat > {target}; sync {target}'")
+        os.unlink(copy)
+        return took
+
+
+PEERS = (Restic, Borg, Rsync, Dump)
 __all__ = ["House", "Series", "Watch", "PEERS", "backup", "settle", "processes"]

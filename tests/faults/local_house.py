@@ -24,9 +24,10 @@ class LocalHouse:
         self.roots = [os.path.join(self.memory, w) for w in ("w1", "w2")]
         self.leader = Leader(case.folder, [Worker(os.path.basename(r), "file://" + r)
                                            for r in self.roots],
-                             {"db": {"path": self.db, "keep_last": 10000}}, name=name)
+                             {"db": {"path": self.db, "max_age": "1h", "keep_last": 10000}}, name=name)
         case.addCleanup(self.leader.close)
-        self.taken = {}  # snapshot -> state
+        self.taken = {}  # snapshot -> state, oldest first
+        self.kept = None
 
     def commit(self, items=20):
         live = bank.connect(self.db)
@@ -42,7 +43,15 @@ class LocalHouse:
         """By the release build, without faults: must simply work."""
         source = self.leader.backup("db")
         self.taken[source["snapshot"]] = self.state()
+        while self.kept and len(self.taken) > self.kept:
+            del self.taken[next(iter(self.taken))]
         return source
+
+    def keep_last(self, count):
+        """From now on prune drops the older ones; `taken` forgets them."""
+        self.leader.sources["db"]["keep_last"] = count
+        self.leader.write_conf()
+        self.kept = count
 
     def faulty(self, *args, fault=None, count=None, timeout_s=60):
         """A command by the debug build (sanitizers, fault points); answers with its Result."""

@@ -7,7 +7,7 @@ import signal
 
 from harness import bank
 from harness.case import Case, at_level, by_level
-from local_house import LocalHouse, allocation_faults, run_as
+from local_house import LocalHouse
 
 
 def spread(rng, calls, count):
@@ -15,11 +15,6 @@ def spread(rng, calls, count):
     if calls <= count:
         return list(range(1, calls + 1))
     return sorted({1, calls, *rng.sample(range(1, calls + 1), count - 2)})
-
-
-def is_libcs(result):
-    """glibc answers a failed allocation in its look-up of names with an assertion of its own."""
-    return result.exit == -signal.SIGABRT and "nss_" in result.stderr
 
 
 class TestCrashMatrix(Case):
@@ -75,85 +70,3 @@ class TestCrashMatrix(Case):
             house.backup()
             house.assert_all_restore(f"setup killed at call {point} of {calls}")
             os.unlink(house.db)
-
-
-class TestTorture(Case):
-    """The Nth call fails: no crash, no leak, no false success."""
-
-    def commands(self, house):
-        snapshot = house.backup()["snapshot"]
-        target = self.path("target")
-        return (("backup", "db"), ("snapshots",), ("verify", "db", "--read-data"),
-                ("restore", "db", "--snapshot", snapshot, "--target", target), ("check",))
-
-    def torture(self, kinds, points_each):
-        house = LocalHouse(self)
-        house.leader.run("setup")
-        house.backup()
-        for command in self.commands(house):
-            house.commit()
-            calls = house.calls_of(*command, expect=(0, 3) if command[0] == "check" else 0)
-            for kind in kinds:
-                for point in spread(self.rng, calls, points_each):
-                    shutil.rmtree(self.path("target"), ignore_errors=True)
-                    house.commit()
-                    where = f"{' '.join(command)}: call {point} of {calls} gave {kind}"
-                    result = house.faulty(*command, fault=f"{point}:{kind}")
-                    house.assert_sane(result, where)
-                    self.assert_truthful(house, command, result, where)
-                    if kind in ("EINTR", "short") and command[0] != "check":
-                        self.assertEqual(result.exit, 0, f"{where}: {result}")
-        house.assert_all_restore("at the end")
-        house.backup()
-
-    def assert_truthful(self, house, command, result, where):
-        if command[0] == "restore" and result.exit == 0:
-            bank.examine(self.path("target") + house.db)
-        if command[0] == "backup" and result.exit == 0:
-            target = self.path("truth")
-            answer = house.leader.run("restore", "db", "--target", target)
-            self.assertEqual(bank.examine(target + house.db).seq, house.state(),
-                             f"{where}: {result}\nrestored: {answer}")
-            shutil.rmtree(target)
-
-    @at_level("default", timeout_s=3600)
-    def test_failing_calls(self):
-        self.torture(("EIO", "ENOSPC", "ENOMEM"), by_level(3, 8, 100000))
-
-    @at_level("default", timeout_s=3600)
-    def test_interrupted_and_short_calls(self):
-        self.torture(("EINTR", "short"), by_level(3, 5, 100000))
-
-
-class TestAllocations(Case):
-    """The Nth allocation fails, in syncd or in a library: no crash, and nothing stored is lost."""
-
-    @at_level("default", timeout_s=3600)
-    def test_failing_allocations(self):
-        library = allocation_faults(self)
-        crashes = []
-        house = LocalHouse(self)
-        house.leader.run("setup")
-        snapshot = house.backup()["snapshot"]
-        target = self.path("target")
-        for command in (("backup", "db"), ("snapshots",), ("verify", "db", "--read-data"),
-                        ("restore", "db", "--snapshot", snapshot, "--target", target), ("check",)):
-            house.commit()
-            count = self.path("allocations")
-
-            def run(env):
-                return run_as(house.leader, house.leader.argv(*command, json_output=True),
-                              {"LD_PRELOAD": library, **env})
-            run({"FAIL_MALLOC_COUNT": count})
-            with open(count, encoding="ascii") as f:
-                calls = int(f.read())
-            for point in spread(self.rng, calls, by_level(5, 60, 3000)):
-                shutil.rmtree(target, ignore_errors=True)
-                house.commit(1)
-                result = run({"FAIL_MALLOC": str(point)})
-                where = f"{' '.join(command)}: allocation {point} of {calls} failed"
-                if result.exit not in (0, 1, 2, 3, 4) and not is_libcs(result):
-                    crashes.append(f"{where}: {result}")
-        self.assertEqual(crashes[:10], [], f"{len(crashes)} crashes")
-        house.assert_all_restore("at the end")
-        house.backup()

@@ -87,6 +87,7 @@ class Proxy:
         self.bytes_up = self.bytes_down = 0
         self.connections = 0
         self.cut_at = None  # when cut_after struck, monotonic
+        self._strike = None  # (at how many bytes both ways, what to do then)
         self._lock = threading.Lock()
         self._next_free = 0.0
         self._open = threading.Event()  # not set: stalled
@@ -125,7 +126,23 @@ class Proxy:
             for flow in flows:
                 flow.start()
 
+    def strike(self, after_bytes, action):
+        """Once that many further bytes have gone by, both ways counted: action(), from one of the
+        proxy's threads and before the bytes that reach the number go on."""
+        with self._lock:
+            self._strike = (self.bytes_up + self.bytes_down + after_bytes, action)
+
+    def _struck(self, size):
+        with self._lock:
+            if not self._strike or self.bytes_up + self.bytes_down + size < self._strike[0]:
+                return None
+            action, self._strike = self._strike[1], None
+        return action
+
     def _admit(self, flow, data):
+        action = self._struck(len(data))
+        if action:
+            action()
         self._open.wait()
         if flow.upward:
             with self._lock:
@@ -187,7 +204,19 @@ class Proxy:
     def restore(self):
         self.cut_after = None
         self.cut_at = None
+        self._strike = None
         self._open.set()
+
+    def half_close(self, upward):
+        """One direction of every connection ends in order, the other goes on."""
+        with self._lock:
+            pairs = list(self._pairs)
+        for client, server, flows in pairs:
+            flows[0 if upward else 1].end()
+            try:
+                (server if upward else client).shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
 
     def stall(self):
         """Nothing moves any more, and nothing is closed."""
