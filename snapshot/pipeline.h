@@ -89,8 +89,8 @@ void pipeline_effort(struct pipeline *p, bool high);
 int pipeline_state(struct pipeline *p, struct err *e);
 
 /* Closes the part in the making and waits until little enough is on its way for the slowest worker
- * to take it in 0.2 s, going by its speed so far: a hold that begins now waits for no more. The part
- * becomes durable while the caller goes on. */
+ * to take it in 0.2 s, going by its speed so far: a hold that begins now waits for no more. The
+ * part becomes durable while the caller goes on. */
 int pipeline_drain(struct pipeline *p, struct err *e);
 
 /* How many of the bytes that were added have been taken by the slowest attached worker's sender;
