@@ -7,6 +7,7 @@
 
 #include "conf/conf.h"
 #include "conf/layout.h"
+#include "conf/preset.h"
 #include "conf/report.h"
 #include "conf/schedule.h"
 #include "syncd/base/clock.h"
@@ -162,6 +163,14 @@ static void check_kind(const struct conf_source *s, const struct layout_block *b
                         "source \"%s\" names nothing to protect, expected a path, a preset or a "
                         "postgres connection",
                         s->name);
+    if (preset && !s->path && !postgres && s->known) {
+        conf_report_add(r, preset,
+                        "found preset \"%s\" without path in source \"%s\", expected its folder as "
+                        "path: %s has no place that is the same everywhere (syncd setup --preset "
+                        "%s finds it and writes it)",
+                        s->preset, s->name, s->known->system, s->preset);
+        return;
+    }
     if (postgres && (path || preset))
         conf_report_add(
             r, path ? path : preset,
@@ -223,13 +232,14 @@ static void check_keep(const struct conf_source *s, const struct layout_block *b
 static void check_not_in_itself(const struct conf *c, const struct conf_source *s,
                                 const struct layout_block *b, struct conf_report *r)
 {
+    int line = GIVEN(b, SOURCE_path) ? GIVEN(b, SOURCE_path) : GIVEN(b, SOURCE_preset);
     for (size_t i = 0; i < c->worker_count; i++) {
         const char *url = c->workers[i].url;
         if (!url || strncmp(url, "file://", 7) != 0)
             continue;
         for (size_t j = 0; s->path && s->path[j]; j++)
             if (is_inside(url + 7, s->path[j]))
-                conf_report_add(r, GIVEN(b, SOURCE_path),
+                conf_report_add(r, line,
                                 "the folder of worker \"%s\" lies in the path \"%.100s\" of source "
                                 "\"%s\", expected it outside",
                                 c->workers[i].name, s->path[j], s->name);

@@ -10,6 +10,7 @@
 #include "conf/keys.h"
 #include "conf/layout.h"
 #include "conf/lex.h"
+#include "conf/preset.h"
 #include "conf/report.h"
 #include "conf/value.h"
 #include "syncd/base/buf.h"
@@ -237,6 +238,8 @@ int conf_parse(const char *path, const char *text, size_t len, struct conf **ret
         rc = check_set_defaults(c, &l, e);
     if (rc == 0 && cfg)
         rc = set_all(c, &l, cfg, &report, e);
+    for (size_t i = 0; rc == 0 && cfg && i < c->source_count; i++)
+        rc = preset_apply(&c->sources[i], e);
     if (rc == 0 && cfg)
         check_combinations(c, &l, &report);
     if (report.count > 0) {

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 struct err;
+struct preset;
 
 #define CONF_MAX_WORKERS 2
 #define CONF_MAX_SOURCES 256
@@ -41,8 +42,9 @@ struct conf_keep {
 struct conf_source {
     char *name;
     char *preset;
-    conf_list path;
-    conf_list exclude;
+    const struct preset *known; /* what `preset` names; NULL without one */
+    conf_list path;             /* with a preset and no path: its own places */
+    conf_list exclude;          /* with what the preset leaves out */
     bool secrets;
     char *postgres;
     conf_list schemas;

@@ -6,6 +6,8 @@
 #include <strings.h>
 
 #include "conf/conf.h"
+#include "conf/keys.h"
+#include "conf/preset.h"
 #include "syncd/base/err.h"
 #include "syncd/base/mem.h"
 
@@ -201,11 +203,10 @@ static bool is_among(const char *s, const char *const *words)
 
 int text_check_preset(const char *s, struct err *e)
 {
-    static const char *const presets[] = {"pioreactor", "piri", "bacalhau", NULL};
-    if (is_among(s, presets))
+    if (preset_find(s))
         return 0;
-    return err_set(e, ERR_CONFIG, NULL,
-                   "found " SHOWN ", expected \"pioreactor\", \"piri\" or \"bacalhau\"", s);
+    return err_set(e, ERR_CONFIG, NULL, "found " SHOWN ", expected %s", s,
+                   conf_type_expected(CONF_TYPE_PRESET));
 }
 
 int text_check_log_level(const char *s, struct err *e)

@@ -32,6 +32,11 @@ void check_sources(struct checking *c);
 /* One PostgreSQL source: server, login, programs, schemas, privileges. */
 void check_postgres(struct checking *c, const struct conf_source *source);
 
+/* What the preset of a source, if it has one, takes and leaves out; whether its databases are
+ * there.
+ */
+void check_preset(struct checking *c, const struct conf_source *s);
+
 /* The workers of a session that was connected: keys, abilities, space, writing, clock. */
 void check_workers(struct checking *c);
 

@@ -97,16 +97,11 @@ static void check_path(struct checking *c, const struct conf_source *source, con
 
 static void check_source(struct checking *c, const struct conf_source *source)
 {
-    struct err e = ERR_INIT;
     for (conf_list path = source->path; path && *path; path++)
         check_path(c, source, *path);
+    check_preset(c, source);
     if (source->postgres)
         check_postgres(c, source);
-    if (source->path || source->postgres)
-        return;
-    err_set(&e, ERR_UNSUPPORTED, source->name,
-            "source %s: this version takes no sources with `preset`", source->name);
-    check_add(c, CHECK_ERROR, &e);
 }
 
 void check_sources(struct checking *c)

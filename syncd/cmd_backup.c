@@ -380,15 +380,6 @@ static void note_run(struct backup_job *j)
 
 /* ---- all of it ---- */
 
-static int check_source_kind(const struct conf_source *source, struct err *e)
-{
-    if (!source->preset)
-        return 0;
-    err_set(e, ERR_UNSUPPORTED, source->name,
-            "this version takes no sources with `preset`; nothing of it is backed up");
-    return err_hint(e, "Name the databases with path = {\"...\"}.");
-}
-
 static void run_job(struct backup_job *j)
 {
     const char *names[CONF_MAX_WORKERS] = {0};
@@ -403,9 +394,7 @@ static void run_job(struct backup_job *j)
         j->worker_errors[i] = j->s->workers[i].err;
     }
     j->started_us = clock_now_us();
-    j->rc = check_source_kind(j->source, &j->err);
-    if (j->rc == 0)
-        j->rc = lock_take(&o, &j->u.lock, &j->err);
+    j->rc = lock_take(&o, &j->u.lock, &j->err);
     if (j->rc)
         return;
     snprintf(title, sizeof title, "backup of %s", j->source->name);

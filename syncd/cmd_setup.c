@@ -1,13 +1,15 @@
-/* syncd setup: prepares workers. */
+/* syncd setup: prepares workers, and writes a preset's source. */
 #include <stdio.h>
 
 #include "syncd/base/err.h"
+#include "syncd/base/mem.h"
 #include "syncd/command.h"
 #include "syncd/commands.h"
 #include "syncd/enrol.h"
 #include "syncd/identity.h"
 #include "syncd/report.h"
 #include "syncd/session.h"
+#include "syncd/setup_preset.h"
 
 static int setup_all(const struct command_args *args, struct report *report, struct err *e)
 {
@@ -28,29 +30,55 @@ static int setup_all(const struct command_args *args, struct report *report, str
     return rc;
 }
 
-/* What only means something for one worker. */
-static int check_options(const struct command_args *args, struct err *e)
+enum goes_with { WITH_URL = 1, WITH_WORKERS = 2, WITH_PRESET = 4 };
+
+/* What an option means something for. */
+static int check_options(const struct command_args *args, unsigned given, struct err *e)
 {
-    static const char *const names[] = {"name", "host-key", "password-file", "identity"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (args_count(args, names[i]) == 0)
+    static const struct {
+        const char *name;
+        unsigned with;
+    } options[] = {{"name", WITH_URL},
+                   {"host-key", WITH_URL | WITH_WORKERS},
+                   {"password-file", WITH_URL | WITH_WORKERS},
+                   {"identity", WITH_URL | WITH_WORKERS},
+                   {"source", WITH_PRESET},
+                   {"secrets", WITH_PRESET},
+                   {"workers", WITH_PRESET}};
+    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+        const char *name = options[i].name;
+        if (args_count(args, name) == 0 || (options[i].with & given))
             continue;
-        err_set(e, ERR_USAGE, names[i], "--%s goes with the URL of a worker", names[i]);
-        return err_hint(e, "syncd setup --%s ... sftp://USER@HOST/PATH", names[i]);
+        if (options[i].with == WITH_PRESET) {
+            err_set(e, ERR_USAGE, name, "--%s goes with --preset NAME", name);
+            return err_hint(e, "syncd setup --preset pioreactor --%s", name);
+        }
+        err_set(e, ERR_USAGE, name, "--%s goes with the URL of a worker", name);
+        return err_hint(e, "syncd setup --%s ... sftp://USER@HOST/PATH", name);
     }
     return 0;
+}
+
+static int set_up(const struct command_args *args, struct report *report, struct err *e)
+{
+    bool preset = args_count(args, "preset") > 0, url = args->word_count > 0;
+    unsigned given = (preset ? WITH_PRESET
+                      : url  ? WITH_URL
+                             : 0) |
+                     (args_flag(args, "workers") ? WITH_WORKERS : 0);
+    int rc = check_options(args, given, e);
+    if (rc)
+        return rc;
+    if (preset)
+        return setup_preset(args, report, e);
+    return url ? enrol_url(args, args->words[0], args_value(args, "name"), report, e)
+               : setup_all(args, report, e);
 }
 
 int cmd_setup(const struct command_args *args, struct report *report)
 {
     struct err e = ERR_INIT;
-    int rc;
-    if (args->word_count > 0) {
-        rc = enrol_url(args, report, &e);
-    } else {
-        rc = check_options(args, &e);
-        rc = rc ? rc : setup_all(args, report, &e);
-    }
+    int rc = set_up(args, report, &e);
     identity_act_as_root(NULL);
     if (rc && e.code)
         return report_error(report, &e);

@@ -51,6 +51,13 @@ static const struct command_option setup_options[] = {
     OPTION_PASSWORD_FILE,
     {"identity", 0, OPTION_VALUE, "FILE",
      "The private key that will log in from now on; it is made when it is missing."},
+    {"preset", 0, OPTION_VALUE, "NAME",
+     "Write a source for pioreactor, piri or bacalhau into the config, with the paths that it has "
+     "on this machine."},
+    {"source", 0, OPTION_VALUE, "NAME", "How to call that source (else as the preset)."},
+    {"secrets", 0, OPTION_FLAG, NULL, "Take the system's private keys too, with --preset."},
+    {"workers", 0, OPTION_FLAG, NULL,
+     "Enrol the workers that Pioreactor's own config.ini names, two at most, with --preset."},
     END_OF_OPTIONS,
 };
 
@@ -137,15 +144,21 @@ const struct command command_table[] = {
         .max_words = 1,
         .options = setup_options,
         .stays_root = true,
-        .summary = "Prepare workers; with URL, enrol one.",
+        .summary = "Prepare workers; with URL, enrol one; with --preset, write a source.",
         .details =
             "With URL: shows and pins the worker's host key, asks once for the password, makes a "
             "key that may do nothing but SFTP there, creates the repository and writes the "
             "worker into the config. The worker needs sshd and nothing else.\n\n"
             "Without URL: creates the repository on each configured worker that has none.\n\n"
             "A URL is sftp://[user@]host[:port]/path, with /~/path for a path under the login's "
-            "home, or file:///path.",
-        .examples = "  syncd setup sftp://pioreactor@worker1.local/~/syncd/leader\n",
+            "home, or file:///path.\n\n"
+            "With --preset: looks up where the system keeps its files here (PIRI_REPO_DATA_DIR, "
+            "BACALHAU_DIR, BACALHAU_JOB_STORE_PATH, BACALHAU_COMPUTE_STORE_PATH, DOT_PIOREACTOR, "
+            "its own config, its usual place), writes a source with these paths, and says what is "
+            "left out.",
+        .examples = "  syncd setup sftp://pioreactor@worker1.local/~/syncd/leader\n"
+                    "  syncd setup --preset pioreactor --workers\n"
+                    "  PIRI_REPO_DATA_DIR=/data/piri syncd setup --preset piri\n",
     },
     {
         .name = "check",

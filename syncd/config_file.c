@@ -53,15 +53,37 @@ void config_put_skeleton(const char *name, const char *state_dir, struct buf *to
                     "#}\n");
 }
 
-void config_put_worker(const struct config_worker *w, struct buf *to)
+static void begin_block(const char *section, const char *title, struct buf *to)
 {
     if (to->len && to->data[to->len - 1] != '\n')
         buf_put_u8(to, '\n');
     if (to->len)
         buf_put_u8(to, '\n');
-    buf_put_str(to, "worker ");
-    put_quoted(w->name, to);
+    buf_printf(to, "%s ", section);
+    put_quoted(title, to);
     buf_put_str(to, " {\n");
+}
+
+void config_put_source(const struct config_source *s, struct buf *to)
+{
+    begin_block("source", s->name, to);
+    put_key("    ", "preset", s->preset, to);
+    buf_put_str(to, "    path = {");
+    for (size_t i = 0; s->paths[i]; i++) {
+        buf_put_str(to, i ? ", " : "");
+        put_quoted(s->paths[i], to);
+    }
+    buf_put_str(to, "}\n");
+    if (s->secrets)
+        buf_put_str(to, "    secrets = true\n");
+    put_key("    ", "every", s->every, to);
+    put_key("    ", "max_age", s->max_age, to);
+    buf_put_str(to, "}\n");
+}
+
+void config_put_worker(const struct config_worker *w, struct buf *to)
+{
+    begin_block("worker", w->name, to);
     put_key("    ", "url", w->url, to);
     put_key("    ", "identity_file", w->identity_file, to);
     put_key("    ", "known_hosts", w->known_hosts, to);
@@ -179,7 +201,7 @@ int config_file_check_writable(const struct config_file *f, struct err *e)
     bool ours = geteuid() == 0 || !f->exists || f->st.st_uid == geteuid();
     if (ours && access(folder, W_OK | X_OK) == 0)
         return 0;
-    err_set(e, ERR_PERMISSION, f->path, "the worker could not be written into %s: %s", f->path,
+    err_set(e, ERR_PERMISSION, f->path, "nothing could be written into %s: %s", f->path,
             ours ? strerror(errno) : "it belongs to another user");
     return err_hint(e, "Run setup with sudo, or name a config of your own with -c FILE.");
 }

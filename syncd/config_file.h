@@ -1,5 +1,5 @@
-/* Writing to the config file, which only `setup` does: a worker's block at its end. The user's own
- * text, the file's mode and its owner stay as they are. */
+/* Writing to the config file, which only `setup` does: a worker's or a source's block at its end.
+ * The user's own text, the file's mode and its owner stay as they are. */
 #ifndef SYNCD_CONFIG_FILE_H
 #define SYNCD_CONFIG_FILE_H
 
@@ -39,6 +39,16 @@ struct config_worker {
 
 /* Appends a worker's block, after an empty line when `to` holds something. */
 void config_put_worker(const struct config_worker *w, struct buf *to);
+
+struct config_source {
+    const char *name, *preset;
+    const char *const *paths; /* NULL-terminated */
+    bool secrets;
+    const char *every, *max_age;
+};
+
+/* Appends a source's block likewise. */
+void config_put_source(const struct config_source *s, struct buf *to);
 
 /* How to call the worker of this URL in the config: its host's first label (of an address all of
  * it), "disk" for a folder, made fit to be a title, with a number when `taken` says so. */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "conf/preset.h"
 #include "syncd/base/buf.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/err.h"
@@ -23,7 +24,6 @@
 
 #define ANEW_EVERY_US (300 * US_PER_S)
 #define METRICS_EVERY_US (3600 * US_PER_S)
-#define PIOREACTOR "pioreactor"
 
 /* ---- on_change ---- */
 
@@ -75,7 +75,7 @@ static void run_on_change(struct daemon *d, const struct conf_source *s,
 
 static bool is_pioreactor(const struct conf_source *s)
 {
-    return s->preset && strcmp(s->preset, PIOREACTOR) == 0;
+    return s->known && s->known->dialect == PRESET_DIALECT_PIOREACTOR;
 }
 
 /* Publishes a payload under a topic; both are freed. Without memory the next look tries again. */
@@ -91,17 +91,33 @@ static void publish(struct mqtt *m, char *topic, char *payload, bool anew)
         mqtt_publish(m, topic, payload, NULL);
 }
 
-static void publish_pioreactor(struct daemon *d, const struct conf_source *s, const json_t *state,
-                               bool anew)
+/* Each setting of a source; without a state they are no more. */
+static void publish_pioreactor(struct daemon *d, const struct conf *c, const char *source,
+                               const json_t *state, bool anew)
 {
     static const char *const settings[] = {"state", "as_of", "fresh_until", "last_result", "error"};
     for (size_t i = 0; d->pioreactor && i < ARRAY_LEN(settings); i++) {
         char name[CONF_NAME_MAX + 16];
         const char *value = json_string_value(json_object_get(state, settings[i]));
-        snprintf(name, sizeof name, "%s_%s", s->name, settings[i]);
-        publish(d->pioreactor, pioreactor_topic(d->conf, name), strdup(value ? value : "none"),
+        snprintf(name, sizeof name, "%s_%s", source, settings[i]);
+        publish(d->pioreactor, pioreactor_topic(c, name),
+                strdup(value   ? value
+                       : state ? "none"
+                               : ""),
                 anew);
     }
+}
+
+/* The job's own state, once those of its sources are known. */
+static void publish_pioreactor_job(struct daemon *d, const struct moment *now)
+{
+    const char *job = PIOREACTOR_SLEEPING;
+    for (size_t i = 0; i < d->conf->source_count; i++) {
+        const struct conf_source *s = &d->conf->sources[i];
+        if (is_pioreactor(s) && timetable_next_wall(&d->timetable, JOB_BACKUP, s->name, now))
+            job = PIOREACTOR_READY;
+    }
+    publish(d->pioreactor, pioreactor_topic(d->conf, "$state"), strdup(job), false);
 }
 
 static void publish_state(struct daemon *d, const struct conf_source *s, const json_t *state,
@@ -109,7 +125,7 @@ static void publish_state(struct daemon *d, const struct conf_source *s, const j
 {
     publish(d->mqtt, mqtt_topic_state(d->conf, s->name), json_dumps(state, JSON_COMPACT), anew);
     if (is_pioreactor(s))
-        publish_pioreactor(d, s, state, anew);
+        publish_pioreactor(d, d->conf, s->name, state, anew);
 }
 
 /* Only what the main thread says: the config is its own, and what a connection says of itself is
@@ -178,7 +194,7 @@ int daemon_start_mqtt(struct daemon *d, struct err *e)
     if (!pioreactor)
         return 0;
     /* A connection has one will, and this dialect wants its own. */
-    rc = start_one(c, "syncd-pio", pioreactor_topic(c, "$state"), PIOREACTOR_READY,
+    rc = start_one(c, "syncd-pio", pioreactor_topic(c, "$state"), PIOREACTOR_INIT,
                    PIOREACTOR_DISCONNECTED, PIOREACTOR_LOST, NULL, &d->pioreactor, e);
     if (rc == 0)
         log_set_sink(on_log_line, d);
@@ -220,9 +236,14 @@ void daemon_change_mqtt(struct daemon *d, const struct conf *old)
 {
     struct err e = ERR_INIT;
     /* A source that is gone leaves no retained state behind. */
-    for (size_t i = 0; d->mqtt && i < old->source_count; i++)
-        if (!conf_find_source(d->conf, old->sources[i].name))
-            publish(d->mqtt, mqtt_topic_state(old, old->sources[i].name), strdup(""), false);
+    for (size_t i = 0; d->mqtt && i < old->source_count; i++) {
+        const struct conf_source *was = &old->sources[i];
+        const struct conf_source *is = conf_find_source(d->conf, was->name);
+        if (!is)
+            publish(d->mqtt, mqtt_topic_state(old, was->name), strdup(""), false);
+        if (is_pioreactor(was) && !(is && is_pioreactor(is)))
+            publish_pioreactor(d, old, was->name, NULL, false);
+    }
     if (same_mqtt(old, d->conf)) {
         if (d->mqtt)
             announce(d);
@@ -330,6 +351,8 @@ void daemon_tell_states(struct daemon *d)
     d->newest_us = 0;
     for (size_t i = 0; rc == 0 && i < count; i++)
         look_at(d, &d->conf->sources[i], &all[i], &now);
+    if (rc == 0)
+        publish_pioreactor_job(d, &now);
     if (rc == 0)
         write_metrics(d, all, count, &now);
 }

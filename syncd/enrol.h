@@ -17,11 +17,13 @@ struct session_worker;
 int enrol_repositories(struct session *s, struct session_worker *only, struct report *report,
                        struct err *e);
 
-/* `setup URL`: enrols the worker at that URL, asking the person where that is needed. Every step
+/* `setup URL`: enrols the worker at that URL under that title (NULL: its host's name), asking the
+ * person where that is needed; --host-key, --password-file and --identity as in args. Every step
  * leaves a state from which the same command goes on: host key pinned; key made; key on the worker,
  * proven by a login with it alone; repository and epoch; last the worker's block in the config.
  * What is there already is left alone, so that a second run changes nothing. The process may act
  * as the owner of state_dir afterwards (identity.h). */
-int enrol_url(const struct command_args *args, struct report *report, struct err *e);
+int enrol_url(const struct command_args *args, const char *url, const char *title,
+              struct report *report, struct err *e);
 
 #endif

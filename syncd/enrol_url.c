@@ -23,7 +23,7 @@
 struct enrolling {
     const struct command_args *args;
     struct report *report;
-    const char *url_text;
+    const char *url_text, *title; /* title NULL: chosen by the URL */
     struct url url;
     struct config_file file;
     struct buf text; /* the config with the new worker; empty: it is there already */
@@ -38,7 +38,6 @@ struct enrolling {
 static int read_url(struct enrolling *n, struct err *e)
 {
     static const char *const for_ssh[] = {"host-key", "password-file", "identity"};
-    n->url_text = n->args->words[0];
     int rc = url_parse(n->url_text, &n->url, e);
     if (rc) {
         e->code = ERR_USAGE;
@@ -89,10 +88,10 @@ static int parse(const struct enrolling *n, struct buf *text, struct conf **ret,
 /* The options must not say otherwise than the worker's block does: that is the user's to change. */
 static int check_block(const struct enrolling *n, const struct conf_worker *w, struct err *e)
 {
-    const char *name = args_value(n->args, "name");
-    if (name && strcmp(name, w->name) != 0)
-        return err_set(e, ERR_USAGE, name, "%s has a worker with this URL already, called \"%s\"",
-                       n->file.path, w->name);
+    if (n->title && strcmp(n->title, w->name) != 0)
+        return err_set(e, ERR_USAGE, n->title,
+                       "%s has a worker with this URL already, called \"%s\"", n->file.path,
+                       w->name);
     if (n->identity_file && w->identity_file && strcmp(n->identity_file, w->identity_file) != 0) {
         err_set(e, ERR_USAGE, n->identity_file, "worker \"%s\" has identity_file = \"%s\" in %s",
                 w->name, w->identity_file, n->file.path);
@@ -109,7 +108,7 @@ static bool is_taken(const void *conf, const char *title)
 static int choose_title(const struct enrolling *n, const struct conf *c,
                         char ret[static CONF_NAME_MAX + 1], struct err *e)
 {
-    const char *given = args_value(n->args, "name");
+    const char *given = n->title;
     if (!given) {
         config_worker_title(&n->url, is_taken, c, ret, CONF_NAME_MAX + 1);
         return 0;
@@ -322,9 +321,10 @@ static void tell(const struct enrolling *n)
         report_say(n->report, "Next: `syncd check`, then `syncd backup`.\n");
 }
 
-int enrol_url(const struct command_args *args, struct report *report, struct err *e)
+int enrol_url(const struct command_args *args, const char *url, const char *title,
+              struct report *report, struct err *e)
 {
-    struct enrolling n = {.args = args, .report = report};
+    struct enrolling n = {.args = args, .report = report, .url_text = url, .title = title};
     int rc = begin(&n, e);
     if (rc == 0 && n.url.scheme == URL_SFTP)
         rc = log_in(&n, e);

@@ -141,7 +141,7 @@ int mqtt_publish_anew(struct mqtt *m, const char *topic, const char *payload, st
 void mqtt_tell(struct mqtt *m, const char *topic, const char *payload)
 {
     pthread_mutex_lock(&m->lock);
-    if (m->connected && m->told.count < TELL_MAX)
+    if (m->told.count < TELL_MAX)
         append(&m->told, topic, payload); /* without memory it is dropped, as told */
     pthread_mutex_unlock(&m->lock);
 }
@@ -278,7 +278,11 @@ static void say_goodbye(struct mqtt *m)
     while (id && clock_mono_us() < deadline_us)
         if (mosquitto_loop(m->client, GOODBYE_LOOP_MS, 1))
             return;
-    mosquitto_disconnect(m->client);
+    /* Only the loop sends it; without it the broker would publish the will. */
+    if (mosquitto_disconnect(m->client) == MOSQ_ERR_SUCCESS)
+        while (mosquitto_loop(m->client, GOODBYE_LOOP_MS, 1) == MOSQ_ERR_SUCCESS &&
+               clock_mono_us() < deadline_us)
+            continue;
 }
 
 /* Until the connection ends; says why in m->why. */

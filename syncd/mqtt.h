@@ -32,7 +32,8 @@ int mqtt_start(const struct mqtt_options *o, struct mqtt **ret, struct err *e);
 int mqtt_publish(struct mqtt *m, const char *topic, const char *payload, struct err *e);
 int mqtt_publish_anew(struct mqtt *m, const char *topic, const char *payload, struct err *e);
 
-/* One message, not retained; dropped while there is no connection or 64 are waiting. */
+/* One message, not retained; sent with the next connection when there is none. Dropped when 64 are
+ * waiting. */
 void mqtt_tell(struct mqtt *m, const char *topic, const char *payload);
 
 /* Says goodbye, disconnects and frees. A thread that is stuck in the system's connect or look-up of

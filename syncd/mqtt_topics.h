@@ -11,7 +11,9 @@ struct conf_source;
 
 #define MQTT_ONLINE "online"
 #define MQTT_OFFLINE "offline"
-#define PIOREACTOR_READY "ready"
+#define PIOREACTOR_INIT "init"         /* at each connect, until the states are told */
+#define PIOREACTOR_READY "ready"       /* backups go on by themselves */
+#define PIOREACTOR_SLEEPING "sleeping" /* none of its sources has a time for its next backup */
 #define PIOREACTOR_DISCONNECTED "disconnected"
 #define PIOREACTOR_LOST "lost"
 

@@ -8,6 +8,7 @@ import subprocess
 import time
 
 _PR_SET_PDEATHSIG = 1
+DEBIAN_PYTHON = "/usr/bin/python3"  # with Debian's modules; PATH may have another
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
