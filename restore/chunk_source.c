@@ -13,7 +13,8 @@
 #include "syncd/base/mem.h"
 
 #define KEPT_BYTES (2u << 20) /* of blocks */
-#define CHUNK_RECORD 12u      /* in the temporary file: block, offset in it, length */
+/* In the temporary file: block, offset in it, length, id. */
+#define CHUNK_RECORD (12u + CHUNK_ID_SIZE)
 #define BLOCK_RECORD (24u + DIGEST_SIZE)
 #define CHUNKS_AT_ONCE 256u
 
@@ -94,6 +95,7 @@ static void encode_chunks(const struct part_block *b, uint32_t index, struct buf
         buf_put_u32(to, index);
         buf_put_u32(to, w.raw_offset);
         buf_put_u32(to, w.raw_bytes);
+        buf_put(to, w.chunk_id, CHUNK_ID_SIZE);
     }
 }
 
@@ -184,23 +186,34 @@ static int find_part(const struct chunk_source *c, const struct part_run *run, s
                    run->epoch, run->sequence);
 }
 
-static int give_chunk(struct chunk_source *c, size_t part, const uint8_t *record,
-                      chunk_source_fn *take, void *arg, struct err *e)
+struct giving {
+    struct chunk_source *c;
+    chunk_have_fn *have;
+    chunk_source_fn *take;
+    void *arg;
+};
+
+static int give_chunk(const struct giving *g, size_t part, const uint8_t *record, struct err *e)
 {
+    struct chunk_source *c = g->c;
     const uint8_t *raw = NULL;
     uint32_t index = le32_get(record), offset = le32_get(record + 4), n = le32_get(record + 8);
-    int rc = find_block(c, part, index, e);
+    int rc = g->have ? g->have(g->arg, record + 12, n, &raw, e) : 0;
+    if (rc == 1)
+        return g->take(g->arg, raw, n, e);
+    if (rc == 0)
+        rc = find_block(c, part, index, e);
     if (rc)
         return rc;
     rc = block_cache_get(c->blocks, &c->o.snapshot->parts[part], &c->place.block, &raw, e);
     if (rc && !(c->o.salvage && (damage_is(rc) || rc == ERR_NOT_FOUND)))
         return rc;
-    return take(arg, rc ? NULL : raw + offset, n, e);
+    return g->take(g->arg, rc ? NULL : raw + offset, n, e);
 }
 
-static int give_run(struct chunk_source *c, const struct part_run *run, chunk_source_fn *take,
-                    void *arg, struct err *e)
+static int give_run(const struct giving *g, const struct part_run *run, struct err *e)
 {
+    struct chunk_source *c = g->c;
     uint8_t records[CHUNKS_AT_ONCE * CHUNK_RECORD];
     size_t part = 0;
     int rc = find_part(c, run, &part, e);
@@ -221,7 +234,7 @@ static int give_run(struct chunk_source *c, const struct part_run *run, chunk_so
         if (io_pread_full(c->fd, records, n * CHUNK_RECORD, at) != (ssize_t)(n * CHUNK_RECORD))
             return cannot_use("read", e);
         for (uint32_t i = 0; rc == 0 && i < n; i++)
-            rc = give_chunk(c, part, records + i * CHUNK_RECORD, take, arg, e);
+            rc = give_chunk(g, part, records + i * CHUNK_RECORD, e);
         if (rc == 0 && c->o.cancel && atomic_load(c->o.cancel))
             rc = err_set(e, ERR_CANCELLED, c->o.pool->source, "stopped");
     }
@@ -229,10 +242,16 @@ static int give_run(struct chunk_source *c, const struct part_run *run, chunk_so
 }
 
 int chunk_source_read(struct chunk_source *c, const struct part_run *runs, size_t count,
-                      chunk_source_fn *take, void *arg, struct err *e)
+                      chunk_have_fn *have, chunk_source_fn *take, void *arg, struct err *e)
 {
+    const struct giving g = {c, have, take, arg};
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = give_run(c, &runs[i], take, arg, e);
+        rc = give_run(&g, &runs[i], e);
     return rc;
+}
+
+uint64_t chunk_source_fetched(const struct chunk_source *c)
+{
+    return c && c->blocks ? block_cache_counts(c->blocks).stored_bytes : 0;
 }

@@ -28,9 +28,16 @@ int chunk_source_new(const struct chunk_source_options *o, struct chunk_source *
 void chunk_source_free(struct chunk_source *c); /* NULL is fine */
 
 /* Gives the content of the runs in order, in pieces; an answer other than 0 of `take` ends it.
- * ERR_DAMAGED: no worker has a chunk whole, or a run leads nowhere; ERR_CANCELLED; the stores'. */
+ * Before a chunk is fetched `have` (may be NULL) is asked whether the caller has it: 1 with *ret
+ * its bytes, which are given to `take` instead; 0: no; anything else ends it. ERR_DAMAGED: no
+ * worker has a chunk whole, or a run leads nowhere; ERR_CANCELLED; the stores'. */
 typedef int chunk_source_fn(void *arg, const uint8_t *p, size_t n, struct err *e);
+typedef int chunk_have_fn(void *arg, const uint8_t *id, size_t n, const uint8_t **ret,
+                          struct err *e);
 int chunk_source_read(struct chunk_source *c, const struct part_run *runs, size_t count,
-                      chunk_source_fn *take, void *arg, struct err *e);
+                      chunk_have_fn *have, chunk_source_fn *take, void *arg, struct err *e);
+
+/* Stored bytes that were read from the workers as blocks so far. */
+uint64_t chunk_source_fetched(const struct chunk_source *c);
 
 #endif

@@ -20,7 +20,7 @@
 
 /* One page that the plan wants out of a block. */
 struct claim {
-    uint64_t page;
+    uint64_t page, fingerprint;
     uint32_t raw_offset;
 };
 
@@ -60,6 +60,10 @@ struct fetch {
     unsigned thread_count;
     pthread_t threads[THREADS_MAX];
     uint64_t sum, pages, done_bytes, told_bytes;
+
+    uint8_t *copied; /* JOB_BYTES of pages from the base file that wait to be written; or NULL */
+    uint64_t copied_first;
+    size_t copied_count;
 
     /* Blocks that failed on the worker that they were read from; read again elsewhere. */
     size_t failed_count, failed_cap;
@@ -210,12 +214,15 @@ static void wait_all(struct fetch *f)
 
 /* Claims a page of the block in hand. A block can hold a page twice (two passes): the later counts.
  */
-static int claim_page(struct fetch *f, struct wanted *w, uint64_t page, uint32_t raw_offset,
+static int claim_page(struct fetch *f, struct wanted *w, const struct block_walk *walk,
                       bool may_be_twice)
 {
+    uint64_t page = walk->page;
     for (size_t i = 0; may_be_twice && i < w->claim_count; i++) {
-        if (f->claims[w->first_claim + i].page == page) {
-            f->claims[w->first_claim + i].raw_offset = raw_offset;
+        struct claim *c = &f->claims[w->first_claim + i];
+        if (c->page == page) {
+            c->raw_offset = walk->raw_offset;
+            c->fingerprint = walk->fingerprint;
             return 0;
         }
     }
@@ -225,25 +232,85 @@ static int claim_page(struct fetch *f, struct wanted *w, uint64_t page, uint32_t
     if (mem_grow(&f->claims, &f->claim_cap, f->claim_count + 1, sizeof *f->claims))
         return ERR_NOMEM;
     f->bits[page / 8] |= (uint8_t)(1u << (page % 8));
-    f->claims[f->claim_count++] = (struct claim){page, raw_offset};
+    f->claims[f->claim_count++] = (struct claim){page, walk->fingerprint, walk->raw_offset};
     w->claim_count++;
     return 0;
 }
 
-static int claim_block(struct fetch *f, const struct part_meta *m, size_t index)
+/* ---- what the base file has ---- */
+
+static int flush_copied(struct fetch *f, struct err *e)
+{
+    if (f->copied_count == 0)
+        return 0;
+    size_t n = f->copied_count << f->o->entry->image.page_shift;
+    uint64_t at = f->copied_first << f->o->entry->image.page_shift;
+    f->copied_count = 0;
+    return f->o->fd >= 0 && io_pwrite_all(f->o->fd, f->copied, n, at) < 0
+               ? err_sys(e, errno, f->o->entry->path, "cannot write the restored %s",
+                         f->o->entry->path)
+               : 0;
+}
+
+/* Neighbours are written in one call. Only this thread is at it while a part is claimed. */
+static int copy_page(struct fetch *f, const struct claim *c, bool *ret_copied, struct err *e)
+{
+    size_t size = (size_t)1 << f->o->entry->image.page_shift, room = JOB_BYTES / size;
+    if (f->copied_count == room || f->copied_first + f->copied_count != c->page) {
+        int rc = flush_copied(f, e);
+        if (rc)
+            return rc;
+        f->copied_first = c->page;
+    }
+    uint8_t *page = f->copied + f->copied_count * size;
+    if (io_pread_full(*f->o->base_fd, page, size, c->page * size) != (ssize_t)size)
+        return 0;
+    struct page_hash hash = digest_page(f->page_seed, c->page, page, size);
+    if (hash.fingerprint != c->fingerprint)
+        return 0;
+    f->copied_count++;
+    f->sum += hash.summand;
+    f->pages++;
+    f->done_bytes += size;
+    f->result->copied_pages++;
+    *ret_copied = true;
+    return 0;
+}
+
+/* Takes out of the block's claims what the base file has. */
+static int copy_claimed(struct fetch *f, struct wanted *w, struct err *e)
+{
+    size_t kept = 0;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && f->copied && i < w->claim_count; i++) {
+        struct claim c = f->claims[w->first_claim + i];
+        bool copied = false;
+        rc = copy_page(f, &c, &copied, e);
+        if (!copied)
+            f->claims[w->first_claim + kept++] = c;
+    }
+    if (f->copied) {
+        w->claim_count = kept;
+        f->claim_count = w->first_claim + kept;
+    }
+    return rc;
+}
+
+static int claim_block(struct fetch *f, const struct part_meta *m, size_t index, struct err *e)
 {
     struct wanted w = {&m->blocks[index], index, f->claim_count, 0};
     struct block_walk walk = block_walk_begin(w.block);
     uint64_t highest = 0;
     while (block_walk_next(&walk)) {
-        if (claim_page(f, &w, walk.page, walk.raw_offset, walk.page <= highest))
-            return ERR_NOMEM;
+        if (claim_page(f, &w, &walk, walk.page <= highest))
+            return err_nomem(e);
         highest = MAX(highest, walk.page);
     }
-    if (w.claim_count == 0)
-        return 0;
+    int rc = copy_claimed(f, &w, e);
+    if (rc || w.claim_count == 0)
+        return rc;
     if (mem_grow(&f->wanted, &f->wanted_cap, f->wanted_count + 1, sizeof *f->wanted))
-        return ERR_NOMEM;
+        return err_nomem(e);
     f->wanted[f->wanted_count++] = w;
     return 0;
 }
@@ -252,19 +319,22 @@ static int claim_block(struct fetch *f, const struct part_meta *m, size_t index)
  * page counts; then in the order of the file. */
 static int claim_part(struct fetch *f, const struct part_meta *m, struct err *e)
 {
+    int rc = 0;
     f->wanted_count = f->claim_count = 0;
-    for (size_t i = m->block_count; i > 0; i--) {
+    for (size_t i = m->block_count; rc == 0 && i > 0; i--) {
         const struct part_block *b = &m->blocks[i - 1];
         if (b->kind == BLOCK_PAGES && b->image == f->o->entry->image.id &&
-            b->page_shift == f->o->entry->image.page_shift && claim_block(f, m, i - 1))
-            return err_nomem(e);
+            b->page_shift == f->o->entry->image.page_shift)
+            rc = claim_block(f, m, i - 1, e);
     }
+    if (rc == 0)
+        rc = flush_copied(f, e);
     for (size_t i = 0; i < f->wanted_count / 2; i++) {
         struct wanted swap = f->wanted[i];
         f->wanted[i] = f->wanted[f->wanted_count - 1 - i];
         f->wanted[f->wanted_count - 1 - i] = swap;
     }
-    return 0;
+    return rc;
 }
 
 /* Reads the job's blocks and hands it on. What cannot be read whole fails its digest, and is read
@@ -368,7 +438,9 @@ static int start(struct fetch *f, struct err *e)
         return err_set(e, ERR_LIMIT, f->o->entry->path, "%s is too large for this machine",
                        f->o->entry->path);
     f->bits = mem_alloc((size_t)(f->o->entry->image.page_count / 8 + 1), 1);
-    if (!f->bits)
+    if (f->o->base_fd)
+        f->copied = malloc(JOB_BYTES);
+    if (!f->bits || (f->o->base_fd && !f->copied))
         return err_nomem(e);
     for (size_t i = 0; i < JOBS; i++)
         if (!(f->jobs[i].data = malloc(JOB_BYTES)))
@@ -396,6 +468,7 @@ static void stop(struct fetch *f)
     free(f->claims);
     free(f->failed);
     free(f->bits);
+    free(f->copied);
     pthread_cond_destroy(&f->work);
     pthread_cond_destroy(&f->done);
     pthread_mutex_destroy(&f->lock);
@@ -422,7 +495,7 @@ static int judge(struct fetch *f, struct err *e)
     return 0;
 }
 
-int image_fetch(const struct image_fetch *o, struct image_fetched *ret, struct err *e)
+static int fetch_once(const struct image_fetch *o, struct image_fetched *ret, struct err *e)
 {
     struct fetch f = {.o = o,
                       .result = ret,
@@ -443,6 +516,16 @@ int image_fetch(const struct image_fetch *o, struct image_fetched *ret, struct e
         rc = judge(&f, e);
     stop(&f);
     return rc;
+}
+
+int image_fetch(const struct image_fetch *o, struct image_fetched *ret, struct err *e)
+{
+    struct image_fetch whole = *o;
+    int rc = fetch_once(o, ret, e);
+    if (rc != ERR_DAMAGED || ret->copied_pages == 0)
+        return rc;
+    whole.base_fd = NULL;
+    return fetch_once(&whole, ret, e);
 }
 
 int image_compare(int fd, const struct repository *repo, const struct entry_image *image,

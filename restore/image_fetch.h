@@ -17,7 +17,11 @@ struct image_fetch {
     const struct snapshot *snapshot;
     const struct entry *entry; /* of type ENTRY_IMAGE */
     int fd;                    /* pages are written here, at their place; -1: only checked */
-    bool salvage;              /* go on without blocks that nobody has whole */
+    /* A file that may have some of the pages already, at their places: those whose fingerprints say
+     * so are copied and their blocks not fetched. Proven by the image sum like all others; when
+     * that comes out wrong, everything is fetched. NULL: none. */
+    const int *base_fd;
+    bool salvage; /* go on without blocks that nobody has whole */
     void (*progress)(void *arg, uint64_t raw_bytes); /* from this thread; may be NULL */
     void *arg;
     const atomic_bool *cancel; /* may be NULL */
@@ -29,6 +33,7 @@ struct page_range {
 
 struct image_fetched {
     uint64_t stored_bytes;  /* read from the workers as blocks */
+    uint64_t copied_pages;  /* found in the base file */
     uint64_t missing_pages; /* salvage: not found anywhere whole */
     size_t missing_count;   /* the first ranges of them */
     struct page_range missing[32];

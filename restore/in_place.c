@@ -11,39 +11,37 @@
 #include <unistd.h>
 
 #include "restore/in_place_internal.h"
-#include "restore/place.h"
+#include "restore/restore_internal.h"
 #include "snapshot/entry.h"
-#include "syncd/base/buf.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/err.h"
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
 
 #define NAMES_TRIED 60
-#define GLOBS_MAX 1000 /* each entry is matched with each of them */
 
 struct in_place {
     const struct in_place_params *p;
     struct in_place_summary *summary;
-    struct block_reader *reader;
+    struct restore_params look_params;
+    struct restoring *look; /* at what is there now, and at all entries of the snapshot */
     struct in_place_plan plan;
     struct in_place_list list; /* what is to be swapped */
     char *folder;              /* that holds all entries and .syncd-restore */
     dev_t device;
     struct in_place_folder run;
-    char **globs; /* of exactly what is in `list`; NULL-terminated */
-    size_t next;  /* in `list`, when telling of it */
+    int base_fd; /* .syncd-restore, which holds `run` */
+    char run_name[CLOCK_TEXT_SIZE];
+    size_t next; /* in `list`, when telling of it */
 };
 
 /* ---- which entries, and where ---- */
 
-static bool is_wanted(const struct in_place *r, const struct entry *n)
+static bool is_wanted(const struct in_place *r, const char *path)
 {
-    const char *last = strrchr(n->path, '/');
-    if (n->type == ENTRY_CONFIG)
-        return false;
+    const char *last = strrchr(path, '/');
     for (size_t i = 0; r->p->globs && r->p->globs[i]; i++)
-        if (fnmatch(r->p->globs[i], n->path, 0) == 0 ||
+        if (fnmatch(r->p->globs[i], path, 0) == 0 ||
             (last && fnmatch(r->p->globs[i], last + 1, 0) == 0))
             return true;
     return !r->p->globs;
@@ -76,23 +74,46 @@ static int join_folder(struct in_place *r, const char *path, struct err *e)
     return 0;
 }
 
-/* What lies at the entry's place is the same already. A folder that is there is left as it is. */
-static bool is_equal(struct in_place *r, const struct entry *n, bool *ret_there)
+static int compare_path(const void *path, const void *item)
+{
+    return strcmp(path, ((const struct in_place_item *)item)->path);
+}
+
+/* Whether it is to be swapped. The list is in the order of the paths. */
+static bool is_on_list(const struct in_place *r, const char *path)
+{
+    return r->list.count &&
+           bsearch(path, r->list.items, r->list.count, sizeof *r->list.items, compare_path);
+}
+
+/* What lies at the entry's place is the same already, content and attributes. A hard link whose
+ * file is swapped is not: it would stay at the old one. */
+static int is_equal(struct in_place *r, const struct entry *n, bool *ret_there, bool *ret_equal,
+                    struct err *e)
 {
     OWN_PLACE struct place at = {.dir_fd = -1};
-    OWN_FD int root = io_open("/", O_RDONLY | O_DIRECTORY, 0);
+    enum restore_result result;
     struct stat st;
-    *ret_there = false;
-    if (root < 0 || place_open(root, "", n->path, false, &at, NULL) || at.dir_fd < 0)
-        return false;
-    *ret_there = fstatat(at.dir_fd, at.name, &st, AT_SYMLINK_NOFOLLOW) == 0;
-    if (*ret_there && n->type == ENTRY_DIR)
-        return S_ISDIR(st.st_mode);
-    if (!*ret_there || n->type != ENTRY_IMAGE || !S_ISREG(st.st_mode))
-        return false;
-    OWN_FD int fd = io_openat(at.dir_fd, at.name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-    return fd >= 0 && !(n->image.kind == IMAGE_SQLITE && place_has_sidecar(&at)) &&
-           image_compare(fd, r->p->pool->repository, &n->image, NULL) == 0;
+    *ret_there = *ret_equal = false;
+    if (place_open(r->look->root_fd, "", n->path, false, &at, NULL) || at.dir_fd < 0 ||
+        fstatat(at.dir_fd, at.name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return 0;
+    *ret_there = true;
+    if (n->type == ENTRY_HARDLINK && is_on_list(r, n->link))
+        return 0;
+    int rc = restore_look(r->look, n, &at, &result, e);
+    *ret_equal = rc == 0 && result == RESTORE_EQUAL &&
+                 (n->type == ENTRY_DIR || place_has_attributes(&at, n, r->p->keep_special));
+    return rc;
+}
+
+/* A folder that is there stays; what it looks like is put right in the end. */
+static int note_folder(struct in_place *r, const struct entry *n, struct err *e)
+{
+    OWN_PLACE struct place at = {.dir_fd = -1};
+    if (place_open(r->look->root_fd, "", n->path, false, &at, NULL) == 0 && at.dir_fd >= 0)
+        r->plan.folders += !place_has_attributes(&at, n, true);
+    return restore_remember_folder(r->look, e);
 }
 
 static void tell(const struct in_place *r, const struct entry *n, enum restore_result result)
@@ -107,18 +128,20 @@ static void tell(const struct in_place *r, const struct entry *n, enum restore_r
         r->p->file(r->p->arg, &f);
 }
 
-static int survey_entry(void *arg, struct entry *n, struct err *e)
+static int survey_entry(struct in_place *r, struct entry *n, struct err *e)
 {
-    struct in_place *r = arg;
-    bool there;
-    if (!is_wanted(r, n))
+    bool there, equal, folder = n->type == ENTRY_DIR;
+    if (n->type == ENTRY_CONFIG || !is_wanted(r, n->path))
         return 0;
     int rc = join_folder(r, n->path, e);
-    bool folder = n->type == ENTRY_DIR;
+    if (rc == 0)
+        rc = is_equal(r, n, &there, &equal, e);
+    if (rc == 0 && folder)
+        rc = note_folder(r, n, e);
     if (rc)
         return rc;
     r->plan.count += !folder;
-    if (is_equal(r, n, &there)) {
+    if (equal) {
         r->plan.equal += !folder;
         if (!folder)
             tell(r, n, RESTORE_EQUAL);
@@ -129,6 +152,22 @@ static int survey_entry(void *arg, struct entry *n, struct err *e)
     if (r->p->dry_run && !folder)
         tell(r, n, RESTORE_WOULD);
     return in_place_list_add(&r->list, kind_of(n), n->path, e);
+}
+
+typedef int in_place_entry_fn(struct in_place *r, struct entry *n, struct err *e);
+
+static int for_each_entry(struct in_place *r, in_place_entry_fn *take, struct err *e)
+{
+    OWN_SPOOL_READER struct spool_reader reader = spool_read(r->look->entries);
+    struct entry n;
+    int rc = 0;
+    while (rc == 0 && (rc = spool_next(&reader, &n, e)) == 1) {
+        r->look->entry_at = reader.entry;
+        rc = r->p->cancel && atomic_load(r->p->cancel) ? err_set(e, ERR_CANCELLED, NULL, "stopped")
+                                                       : take(r, &n, e);
+        entry_free(&n);
+    }
+    return rc;
 }
 
 /* The nearest folder above the path that exists must lie on the same file system. */
@@ -213,33 +252,52 @@ static int open_base(const char *folder, bool make, int *ret_fd, char **ret_show
     return *ret_shown ? open_own(at.dir_fd, IN_PLACE_FOLDER, make, path, ret_fd, e) : err_nomem(e);
 }
 
-static int begin_run(struct in_place *r, struct err *e)
+static int make_run(struct in_place *r, const char *base, struct err *e)
 {
-    char now[CLOCK_TEXT_SIZE];
-    OWN_MEM char *base = NULL;
-    OWN_FD int fd = -1;
-    int rc = open_base(r->folder, true, &fd, &base, e);
-    if (rc)
-        return rc;
     int made = -1;
     for (int64_t s = 0; made < 0 && s < NAMES_TRIED; s++) { /* two runs in one second */
-        clock_compact(r->p->now_us + s * US_PER_S, now);
-        made = mkdirat(fd, now, 0700);
+        clock_compact(r->p->now_us + s * US_PER_S, r->run_name);
+        made = mkdirat(r->base_fd, r->run_name, 0700);
         if (made < 0 && errno != EEXIST)
             break;
     }
-    if (made < 0)
-        return err_sys(e, errno, base, "cannot make %s/%s", base, now);
-    r->run.shown = io_path(base, now);
+    return made == 0 ? 0 : err_sys(e, errno, base, "cannot make %s/%s", base, r->run_name);
+}
+
+static int begin_run(struct in_place *r, struct err *e)
+{
+    OWN_MEM char *base = NULL;
+    int rc = open_base(r->folder, true, &r->base_fd, &base, e);
+    if (rc == 0)
+        rc = make_run(r, base, e);
+    if (rc)
+        return rc;
+    r->run.shown = io_path(base, r->run_name);
     if (!r->run.shown)
         return err_nomem(e);
-    rc = open_own(fd, now, false, r->run.shown, &r->run.fd, e);
+    rc = open_own(r->base_fd, r->run_name, false, r->run.shown, &r->run.fd, e);
     if (rc == 0 && flock(r->run.fd, LOCK_EX | LOCK_NB) < 0)
         rc = err_sys(e, errno, r->run.shown, "cannot lock %s", r->run.shown);
     if (rc == 0 && (mkdirat(r->run.fd, "new", 0700) < 0 || mkdirat(r->run.fd, "old", 0700) < 0 ||
-                    io_fsync(r->run.fd) < 0 || io_fsync(fd) < 0))
+                    io_fsync(r->run.fd) < 0 || io_fsync(r->base_fd) < 0))
         rc = err_sys(e, errno, r->run.shown, "cannot make %s", r->run.shown);
     return rc;
+}
+
+/* Takes away what was staged, before anything was changed. A journal that got half way is one of a
+ * run that has nothing to swap. */
+static void abandon_run(struct in_place *r)
+{
+    OWN_MEM char *base = io_path(r->folder, IN_PLACE_FOLDER);
+    if (r->base_fd < 0)
+        return;
+    if (r->run.fd >= 0 && in_place_remove_new(&r->run, NULL) == 0) {
+        unlinkat(r->run.fd, "old", AT_REMOVEDIR);
+        in_place_journal_drop(&r->run);
+    }
+    unlinkat(r->base_fd, r->run_name, AT_REMOVEDIR);
+    if (base)
+        rmdir(base); /* stays when there are earlier runs in it */
 }
 
 /* ---- swapping ---- */
@@ -325,39 +383,30 @@ static int mend(struct in_place *r, struct err *e)
 
 /* ---- the whole ---- */
 
-/* Patterns that match exactly the entries of the list. */
-static int make_globs(struct in_place *r, struct err *e)
+static enum restore_wish wish_of(void *arg, const char *path)
 {
-    r->globs = mem_alloc(r->list.count + 1, sizeof *r->globs);
-    for (size_t i = 0; r->globs && i < r->list.count; i++) {
-        OWN_BUF struct buf b = BUF_INIT;
-        for (const char *c = r->list.items[i].path; *c; c++) {
-            if (strchr("*?[]\\", *c))
-                buf_put_u8(&b, '\\');
-            buf_put_u8(&b, (uint8_t)*c);
-        }
-        r->globs[i] = buf_cstr(&b) ? strdup(buf_cstr(&b)) : NULL;
-        if (!r->globs[i])
-            return err_nomem(e);
-    }
-    return r->globs ? 0 : err_nomem(e);
+    const struct in_place *r = arg;
+    if (is_on_list(r, path))
+        return RESTORE_WRITE;
+    return is_wanted(r, path) ? RESTORE_IN_BASE : RESTORE_NOT;
 }
 
 static int stage(struct in_place *r, struct err *e)
 {
     char target[64];
-    /* With very many, also what is equal is staged, and then not swapped. */
-    int rc = r->plan.equal && r->list.count <= GLOBS_MAX ? make_globs(r, e) : 0;
-    if (rc == 0)
-        rc = begin_run(r, e);
+    int rc = begin_run(r, e);
     if (rc)
         return rc;
     snprintf(target, sizeof target, "/proc/self/fd/%d/new", r->run.fd);
     struct restore_params p = {.pool = r->p->pool,
                                .snapshot = r->p->snapshot,
-                               .globs = r->globs ? (const char *const *)r->globs : r->p->globs,
                                .target = target,
+                               .base = "/",
+                               .entries = r->look->entries,
+                               .wish = wish_of,
+                               .wish_arg = r,
                                .keep_special = r->p->keep_special,
+                               .paranoid = r->p->paranoid,
                                .total = r->p->total,
                                .progress = r->p->progress,
                                .checking = r->p->checking,
@@ -366,9 +415,8 @@ static int stage(struct in_place *r, struct err *e)
     return restore_run(&p, &r->summary->restored, e);
 }
 
-static int tell_restored(void *arg, struct entry *n, struct err *e)
+static int tell_restored(struct in_place *r, struct entry *n, struct err *e)
 {
-    struct in_place *r = arg;
     (void)e;
     /* Both are in the order of the paths. */
     if (r->next < r->list.count && strcmp(r->list.items[r->next].path, n->path) == 0 &&
@@ -377,22 +425,42 @@ static int tell_restored(void *arg, struct entry *n, struct err *e)
     return 0;
 }
 
+/* From the journal on, what fails is finished by the next run. */
 static int put_in_place(struct in_place *r, struct err *e)
 {
     size_t replaced = 0;
-    int rc = check_all_free(r, e);
-    if (rc == 0)
-        rc = in_place_journal_write(&r->run, &r->list, e);
-    if (rc == 0)
-        rc = swap_all(&r->run, &r->list, &replaced, e);
+    int rc = swap_all(&r->run, &r->list, &replaced, e);
     if (rc == 0 && replaced && !(r->summary->old = io_path(r->run.shown, "old")))
         rc = err_nomem(e);
-    return rc ? rc : pool_entries(r->p->pool, r->p->snapshot, r->reader, tell_restored, r, e);
+    return rc ? rc : for_each_entry(r, tell_restored, e);
+}
+
+static int finish_folders(struct in_place *r, struct err *e)
+{
+    int rc = restore_finish_folders(r->look, e);
+    OWN_FD int fd = rc ? -1 : io_open(r->plan.folder, O_RDONLY | O_DIRECTORY, 0);
+    if (fd >= 0 && syncfs(fd) < 0)
+        rc = err_sys(e, errno, r->plan.folder, "cannot make %s durable", r->plan.folder);
+    return rc;
+}
+
+static int open_look(struct in_place *r, struct err *e)
+{
+    r->look_params = (struct restore_params){.pool = r->p->pool,
+                                             .snapshot = r->p->snapshot,
+                                             .target = "/",
+                                             .keep_special = r->p->keep_special,
+                                             .paranoid = r->p->paranoid,
+                                             .cancel = r->p->cancel};
+    int rc = restoring_new(&r->look_params, &r->summary->restored, &r->look, e);
+    if (rc == 0 && (r->look->root_fd = io_open("/", O_RDONLY | O_DIRECTORY, 0)) < 0)
+        rc = err_sys(e, errno, "/", "cannot open /");
+    return rc;
 }
 
 static int survey(struct in_place *r, struct err *e)
 {
-    int rc = pool_entries(r->p->pool, r->p->snapshot, r->reader, survey_entry, r, e);
+    int rc = for_each_entry(r, survey_entry, e);
     if (rc)
         return rc;
     if (r->plan.count == 0)
@@ -408,51 +476,69 @@ static void forget(struct in_place *r)
     free(r->folder);
     r->folder = NULL;
     r->plan = (struct in_place_plan){0};
+    r->look->folder_count = 0;
 }
 
-static int run(struct in_place *r, struct err *e)
+/* Looks, asks, and puts right what a cut run has left. */
+static int begin(struct in_place *r, struct err *e)
 {
-    int rc = block_reader_new(&r->reader, e);
     struct in_place_params quiet = *r->p;
     const struct in_place_params *told = r->p;
     quiet.file = NULL;
     r->p = &quiet;
-    if (rc == 0)
-        rc = survey(r, e);
-    if (rc == 0 && !r->p->dry_run && r->list.count && r->p->confirm)
+    int rc = survey(r, e);
+    bool work = r->list.count || r->plan.folders;
+    if (rc == 0 && !r->p->dry_run && work && r->p->confirm)
         rc = r->p->confirm(r->p->arg, &r->plan, e);
     if (rc == 0 && !r->p->dry_run)
         rc = mend(r, e);
     forget(r);
     r->p = told;
-    if (rc == 0) /* once more: what was mended may be equal now */
-        rc = survey(r, e);
-    r->summary->restored.count = r->plan.count;
-    r->summary->restored.equal = r->plan.equal;
-    if (rc || r->p->dry_run || r->list.count == 0)
-        return rc;
-    rc = check_all_free(r, e);
+    return rc ? rc : survey(r, e); /* once more: what was mended may be equal now */
+}
+
+static int swap(struct in_place *r, struct err *e)
+{
+    int rc = check_all_free(r, e);
     if (rc == 0)
         rc = stage(r, e);
-    r->summary->restored.count = r->plan.count;
-    r->summary->restored.equal = r->plan.equal;
+    if (rc == 0)
+        rc = check_all_free(r, e);
+    if (rc == 0)
+        rc = in_place_journal_write(&r->run, &r->list, e);
     if (rc == 0)
         return put_in_place(r, e);
-    if (r->run.fd >= 0) /* nothing was changed yet */
-        in_place_remove_new(&r->run, NULL);
+    abandon_run(r);
+    return rc;
+}
+
+static int run(struct in_place *r, struct err *e)
+{
+    int rc = open_look(r, e);
+    if (rc == 0)
+        rc = begin(r, e);
+    bool work = rc == 0 && !r->p->dry_run;
+    if (work && r->list.count)
+        rc = swap(r, e);
+    if (rc == 0 && work && (r->list.count || r->plan.folders))
+        rc = finish_folders(r, e);
+    struct restore_summary *sum = &r->summary->restored;
+    sum->count = r->plan.count;
+    sum->equal = r->plan.equal;
+    if (r->look)
+        sum->fetched_bytes += chunk_source_fetched(r->look->chunks);
     return rc;
 }
 
 int in_place_run(const struct in_place_params *p, struct in_place_summary *ret, struct err *e)
 {
-    struct in_place r = {.p = p, .summary = ret, .run.fd = -1};
+    struct in_place r = {.p = p, .summary = ret, .run.fd = -1, .base_fd = -1};
     *ret = (struct in_place_summary){0};
     int rc = run(&r, e);
-    for (size_t i = 0; r.globs && i < r.list.count; i++)
-        free(r.globs[i]);
-    free(r.globs);
-    forget(&r);
+    in_place_list_free(&r.list);
+    free(r.folder);
+    restoring_free(r.look);
     in_place_folder_close(&r.run);
-    block_reader_free(r.reader);
+    mem_closep(&r.base_fd);
     return rc;
 }

@@ -6,7 +6,9 @@
  * is swapped by rename, a database together with its sidecars; what it replaces goes to
  * .syncd-restore/<UTC>/old. A run that was cut before the journal is undone by the next one, one
  * that was cut later is finished by it. What the snapshot does not name is not touched, and no
- * link is followed on the way to a target. */
+ * link is followed on the way to a target. What is right already, content and attributes, stays as
+ * it is; of the rest only what the old file lacks is fetched. Folders get owner, mode, attributes
+ * and time back last. */
 #ifndef SYNCD_RESTORE_IN_PLACE_H
 #define SYNCD_RESTORE_IN_PLACE_H
 
@@ -17,6 +19,7 @@ struct err;
 struct in_place_plan {
     size_t count, equal, replaced; /* entries but folders; of these, right already, and there but
                                       different */
+    size_t folders;                /* that are there with another owner, mode, time or attribute */
     uint64_t bytes;                /* to be written */
     const char *folder;            /* that holds all of them */
 };
@@ -26,6 +29,7 @@ struct in_place_params {
     const struct snapshot *snapshot;
     const char *const *globs; /* as in restore_params */
     bool dry_run, keep_special;
+    bool paranoid;  /* fetch also what is there already, by its digests */
     int64_t now_us; /* names the folder of this run */
     /* Before anything is written: an error ends it. May be NULL. */
     int (*confirm)(void *arg, const struct in_place_plan *plan, struct err *e);

@@ -46,6 +46,7 @@ int in_place_journal_write(const struct in_place_folder *f, const struct in_plac
 int in_place_journal_read(const struct in_place_folder *f, struct in_place_list *ret,
                           struct err *e);
 int in_place_journal_end(const struct in_place_folder *f, struct err *e);
+void in_place_journal_drop(const struct in_place_folder *f);
 
 /* Removes the tree below <run>/new; links are removed, not followed. */
 int in_place_remove_new(const struct in_place_folder *f, struct err *e);

@@ -96,6 +96,12 @@ int in_place_journal_end(const struct in_place_folder *f, struct err *e)
     return 0;
 }
 
+void in_place_journal_drop(const struct in_place_folder *f)
+{
+    unlinkat(f->fd, JOURNAL, 0);
+    unlinkat(f->fd, JOURNAL ".tmp", 0);
+}
+
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
 {
     (void)st;

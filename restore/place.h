@@ -36,6 +36,9 @@ int place_attributes(int fd, const struct place *at, const struct entry *entry, 
 int place_link_attributes(const struct place *at, const struct entry *entry,
                           bool *ret_owner_differs, struct err *e);
 
+/* Whether what lies there has them already, as far as this user could set them. */
+bool place_has_attributes(const struct place *at, const struct entry *entry, bool keep_special);
+
 /* A file under construction beside its final name; locked while it is open, so that a later run can
  * tell it from what a cut run has left. */
 struct placing {

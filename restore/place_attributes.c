@@ -50,22 +50,36 @@ static bool is_wanted(const char *name, bool keep_special)
     return keep_special || strcmp(name, "security.capability") != 0;
 }
 
+/* The next attribute of *c, with its name ended by a NUL: 1, 0 at the end, or ERR_DAMAGED. */
+static int next_extended(struct cursor *c, char ret_name[static 256], const uint8_t **ret_value,
+                         size_t *ret_len)
+{
+    if (cursor_left(c) == 0)
+        return 0;
+    uint64_t name_len = cursor_varint(c);
+    const uint8_t *text = name_len <= cursor_left(c) ? cursor_take(c, name_len) : NULL;
+    uint64_t len = cursor_varint(c);
+    const uint8_t *value = len <= cursor_left(c) ? cursor_take(c, len) : NULL;
+    if (!text || (!value && len) || c->bad || name_len == 0 || name_len >= 256 ||
+        memchr(text, 0, name_len))
+        return ERR_DAMAGED;
+    memcpy(ret_name, text, name_len);
+    ret_name[name_len] = '\0';
+    *ret_value = value;
+    *ret_len = len;
+    return 1;
+}
+
 /* Each attribute in its turn, on an open file or (fd -1) on the link or file `path` itself. */
 static int set_extended(int fd, const char *path, const struct entry *n, bool keep_special,
                         bool *ret_differs, const char *shown, struct err *e)
 {
     struct cursor c = cursor_of(n->xattrs.data, n->xattrs.len);
-    while (cursor_left(&c) > 0) {
-        char name[256];
-        uint64_t name_len = cursor_varint(&c);
-        const uint8_t *text = name_len <= cursor_left(&c) ? cursor_take(&c, name_len) : NULL;
-        uint64_t len = cursor_varint(&c);
-        const uint8_t *value = len <= cursor_left(&c) ? cursor_take(&c, len) : NULL;
-        if (!text || (!value && len) || c.bad || name_len == 0 || name_len >= sizeof name ||
-            memchr(text, 0, name_len))
-            return err_set(e, ERR_DAMAGED, shown, "%s: its extended attributes are damaged", shown);
-        memcpy(name, text, name_len);
-        name[name_len] = '\0';
+    char name[256];
+    const uint8_t *value;
+    size_t len;
+    int rc;
+    while ((rc = next_extended(&c, name, &value, &len)) == 1) {
         if (!is_wanted(name, keep_special))
             continue;
         if ((fd >= 0 ? fsetxattr(fd, name, value, len, 0) : lsetxattr(path, name, value, len, 0)) ==
@@ -75,7 +89,7 @@ static int set_extended(int fd, const char *path, const struct entry *n, bool ke
             return err_sys(e, errno, shown, "cannot set the attribute %s of %s", name, shown);
         *ret_differs = true;
     }
-    return 0;
+    return rc ? err_set(e, rc, shown, "%s: its extended attributes are damaged", shown) : 0;
 }
 
 /* Owner first: chown clears setuid, setgid and capabilities. Mode after the access list, whose mask
@@ -125,4 +139,44 @@ int place_link_attributes(const struct place *at, const struct entry *n, bool *r
     if (rc == 0 && utimensat(at->dir_fd, at->name, times, AT_SYMLINK_NOFOLLOW) < 0)
         rc = err_sys(e, errno, at->shown, "cannot set the time of %s", at->shown);
     return rc;
+}
+
+static bool has_extended(const char *path, const struct entry *n, bool keep_special)
+{
+    struct cursor c = cursor_of(n->xattrs.data, n->xattrs.len);
+    uint8_t here[65536]; /* XATTR_SIZE_MAX */
+    char name[256];
+    const uint8_t *value;
+    size_t len;
+    int rc;
+    while ((rc = next_extended(&c, name, &value, &len)) == 1) {
+        if (!is_wanted(name, keep_special))
+            continue;
+        ssize_t got = lgetxattr(path, name, here, sizeof here);
+        if (got < 0 ? !may_be_missing(errno)
+                    : (size_t)got != len || (len && memcmp(here, value, len) != 0))
+            return false;
+    }
+    return rc == 0;
+}
+
+bool place_has_attributes(const struct place *at, const struct entry *n, bool keep_special)
+{
+    struct timespec mtime;
+    struct stat st;
+    char path[320];
+    uid_t uid;
+    gid_t gid;
+    mode_t bits = keep_special ? 07777 : 01777;
+    if (!n->has_owner)
+        return true;
+    if (fstatat(at->dir_fd, at->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return false;
+    owner_of(n, &uid, &gid);
+    split_ns(n->mtime_ns, &mtime);
+    snprintf(path, sizeof path, "/proc/self/fd/%d/%s", at->dir_fd, at->name);
+    bool owner = geteuid() != 0 || (st.st_uid == uid && st.st_gid == gid);
+    bool mode = S_ISLNK(st.st_mode) || (st.st_mode & bits) == (n->mode & bits);
+    return owner && mode && st.st_mtim.tv_sec == mtime.tv_sec &&
+           st.st_mtim.tv_nsec == mtime.tv_nsec && has_extended(path, n, keep_special);
 }

@@ -18,6 +18,8 @@ bool restore_matches(const struct restore_params *p, const struct entry *n)
 {
     if (n->type == ENTRY_CONFIG)
         return false;
+    if (p->wish)
+        return p->wish(p->wish_arg, n->path) == RESTORE_WRITE;
     const char *last = strrchr(n->path, '/');
     for (size_t i = 0; p->globs && p->globs[i]; i++)
         if (fnmatch(p->globs[i], n->path, 0) == 0 ||
@@ -83,9 +85,8 @@ void restore_differs(struct restoring *r, const struct place *at, const char *wh
                                    "keeps what it replaces.");
 }
 
-/* What is at the entry's place now: *ret_result WOULD (nothing), EQUAL or DIFFERS. */
-static int look_at_place(struct restoring *r, const struct entry *n, const struct place *at,
-                         enum restore_result *ret_result, struct err *e)
+int restore_look(struct restoring *r, const struct entry *n, const struct place *at,
+                 enum restore_result *ret_result, struct err *e)
 {
     *ret_result = RESTORE_WOULD;
     if (at->dir_fd < 0)
@@ -103,7 +104,7 @@ static int survey_entry(struct restoring *r, struct entry *n, struct err *e)
     OWN_PLACE struct place at = {.dir_fd = -1};
     int rc = r->root_fd < 0 ? 0 : open_place(r, n, false, &at, e);
     if (rc == 0 && r->root_fd >= 0)
-        rc = look_at_place(r, n, &at, &f.result, e);
+        rc = restore_look(r, n, &at, &f.result, e);
     if (rc)
         return rc;
     r->matched++;
@@ -159,7 +160,7 @@ static int restore_entry(struct restoring *r, struct entry *n, struct err *e)
     OWN_PLACE struct place at = {.dir_fd = -1};
     int rc = open_place(r, n, true, &at, e);
     if (rc == 0)
-        rc = look_at_place(r, n, &at, &f.result, e);
+        rc = restore_look(r, n, &at, &f.result, e);
     if (rc)
         return rc;
     if (f.result == RESTORE_DIFFERS)
@@ -299,10 +300,33 @@ static int collect(struct restoring *r, struct err *e)
     return rc;
 }
 
-/* The entry list is read once: while files are restored, the pool is at their parts. */
-static int read_entries(struct restoring *r, struct err *e)
+int restore_open_base(const struct restoring *r, const char *path)
 {
-    struct block_reader *reader = NULL;
+    OWN_PLACE struct place at = {.dir_fd = -1};
+    struct stat st;
+    if (r->base_fd < 0 || r->p->paranoid || place_open(r->base_fd, "", path, false, &at, NULL) ||
+        at.dir_fd < 0)
+        return -1;
+    OWN_FD int fd = io_openat(at.dir_fd, at.name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? TAKE_FD(fd) : -1;
+}
+
+/* The entry list is read once: while files are restored, the pool is at their parts. */
+static int read_entries(struct restoring *r, const char *dir, struct err *e)
+{
+    OWN_BLOCK_READER struct block_reader *reader = NULL;
+    r->entries = r->p->entries;
+    if (r->entries)
+        return 0;
+    r->owns_entries = true;
+    int rc = spool_open(dir, &r->entries, e);
+    if (rc == 0)
+        rc = block_reader_new(&reader, e);
+    return rc ? rc : pool_entries(r->p->pool, r->p->snapshot, reader, keep_entry, r, e);
+}
+
+static int prepare(struct restoring *r, struct err *e)
+{
     const char *dir = getenv("TMPDIR");
     dir = dir ? dir : "/var/tmp";
     dir = access(dir, W_OK | X_OK) == 0 ? dir : NULL;
@@ -311,13 +335,12 @@ static int read_entries(struct restoring *r, struct err *e)
                                      .dir = dir,
                                      .salvage = r->p->salvage,
                                      .cancel = r->p->cancel};
-    int rc = spool_open(dir, &r->entries, e);
+    int rc = read_entries(r, dir, e);
     if (rc == 0)
-        rc = block_reader_new(&reader, e);
-    if (rc == 0)
-        rc = pool_entries(r->p->pool, r->p->snapshot, reader, keep_entry, r, e);
-    block_reader_free(reader);
-    return rc ? rc : chunk_source_new(&o, &r->chunks, e);
+        rc = chunk_source_new(&o, &r->chunks, e);
+    if (rc == 0 && r->p->base && (r->base_fd = io_open(r->p->base, O_RDONLY | O_DIRECTORY, 0)) < 0)
+        rc = err_sys(e, errno, r->p->base, "cannot open the folder %s", r->p->base);
+    return rc;
 }
 
 static int survey(struct restoring *r, struct err *e)
@@ -357,9 +380,7 @@ static int write_all(struct restoring *r, struct err *e)
 static int run(struct restoring *r, struct err *e)
 {
     bool stream = r->p->output && strcmp(r->p->output, "-") == 0;
-    int rc = read_entries(r, e);
-    if (rc == 0 && !stream)
-        rc = open_root(r, false, e);
+    int rc = stream ? 0 : open_root(r, false, e);
     if (rc == 0)
         rc = survey(r, e);
     if (rc || r->p->dry_run)
@@ -377,23 +398,50 @@ static int run(struct restoring *r, struct err *e)
     return stream ? for_each(r, stream_entry, e) : write_all(r, e);
 }
 
-int restore_run(const struct restore_params *p, struct restore_summary *ret, struct err *e)
+int restoring_new(const struct restore_params *p, struct restore_summary *summary,
+                  struct restoring **ret, struct err *e)
 {
     struct restoring *r = mem_alloc(1, sizeof *r);
-    *ret = (struct restore_summary){0};
     if (!r)
         return err_nomem(e);
     r->p = p;
-    r->summary = ret;
-    r->root_fd = -1;
-    int rc = run(r, e);
+    r->summary = summary;
+    r->root_fd = r->base_fd = -1;
+    int rc = prepare(r, e);
+    if (rc) {
+        restoring_free(r);
+        return rc;
+    }
+    *ret = r;
+    return 0;
+}
+
+void restoring_free(struct restoring *r)
+{
+    if (!r)
+        return;
     batch_drop(r);
     chunk_source_free(r->chunks);
-    spool_close(r->entries);
+    if (r->owns_entries)
+        spool_close(r->entries);
     mem_closep(&r->root_fd);
+    mem_closep(&r->base_fd);
+    free(r->base_chunk);
     free(r->folders);
     free(r->root);
     free(r->top);
     free(r);
+}
+
+int restore_run(const struct restore_params *p, struct restore_summary *ret, struct err *e)
+{
+    struct restoring *r = NULL;
+    *ret = (struct restore_summary){0};
+    int rc = restoring_new(p, ret, &r, e);
+    if (rc)
+        return rc;
+    rc = run(r, e);
+    ret->fetched_bytes += chunk_source_fetched(r->chunks);
+    restoring_free(r);
     return rc;
 }

@@ -30,6 +30,15 @@ struct restored_file {
     const struct image_fetched *fetched; /* images; else NULL */
 };
 
+/* What is to become of an entry. */
+enum restore_wish {
+    RESTORE_NOT,     /* it is not asked for */
+    RESTORE_WRITE,   /* write it */
+    RESTORE_IN_BASE, /* it is right below params.base already */
+};
+
+struct spool;
+
 struct restore_params {
     struct pool *pool;
     const struct snapshot *snapshot;
@@ -39,7 +48,15 @@ struct restore_params {
     const char *output;       /* file, or "-" for stdout (fd 1); exactly one of the two is given */
     const char
         *scratch_dir; /* for "-": where the image is put together; NULL: $TMPDIR or /var/tmp */
+    /* With target: the folder below which the same entries may lie already; what is right there is
+     * copied, not fetched. NULL: none. */
+    const char *base;
+    struct spool *entries; /* all of the snapshot's, when the caller has them already; or NULL */
+    /* By path, instead of the globs; may be NULL. */
+    enum restore_wish (*wish)(void *arg, const char *path);
+    void *wish_arg;
     bool dry_run, salvage, keep_special, skip_check;
+    bool paranoid; /* fetch everything: also what digests say is there */
     void (*file)(void *arg, const struct restored_file *f); /* told of each but folders */
     void (*total)(void *arg, uint64_t bytes);
     void (*progress)(void *arg, uint64_t raw_bytes);
@@ -52,6 +69,7 @@ struct restore_summary {
     size_t count, equal, salvaged, differs, older; /* folders are not counted */
     size_t folders, owner_differs;
     uint64_t bytes;
+    uint64_t fetched_bytes; /* stored bytes of content that were read from the workers */
 };
 
 /* 0: all asked for is in place (summary.salvaged says whether with holes). ERR_EXISTS: something

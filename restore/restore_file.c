@@ -16,8 +16,10 @@ struct filling {
     struct restoring *r;
     const struct entry *n;
     int fd;
-    uint64_t at;                /* in the file */
-    struct cursor holes;        /* what is ahead */
+    int base_fd;         /* what may hold the same already, at the same places; -1: nothing */
+    bool comparing;      /* a chunk that is not there ends it: ERR_CHANGED */
+    uint64_t at;         /* in the file */
+    struct cursor holes; /* what is ahead */
     uint64_t hole_at, hole_len; /* the next one; hole_at UINT64_MAX: none */
     uint64_t lost;              /* bytes that no worker has */
     int (*put)(struct filling *f, const uint8_t *p, size_t n, struct err *e);
@@ -53,11 +55,46 @@ static int skip_holes(struct filling *f, struct err *e)
     return rc;
 }
 
+/* The next n bytes of content out of the base file, round its holes. */
+static bool read_base(const struct filling *f, uint8_t *to, size_t n)
+{
+    struct filling ahead = *f;
+    while (n > 0) {
+        if (skip_holes(&ahead, NULL))
+            return false;
+        size_t now = (size_t)MIN((uint64_t)n, ahead.hole_at - ahead.at);
+        if (io_pread_full(f->base_fd, to, now, ahead.at) != (ssize_t)now)
+            return false;
+        to += now;
+        n -= now;
+        ahead.at += now;
+    }
+    return true;
+}
+
+/* Whether the base file has the chunk that comes next: its digest tells, nothing is fetched. */
+static int have_chunk(void *arg, const uint8_t *id, size_t n, const uint8_t **ret, struct err *e)
+{
+    struct filling *f = arg;
+    uint8_t here[CHUNK_ID_SIZE];
+    if (f->base_fd < 0)
+        return 0;
+    if (!f->r->base_chunk && !(f->r->base_chunk = malloc(PART_BLOCK_MAX)))
+        return err_nomem(e);
+    *ret = f->r->base_chunk;
+    if (n <= PART_BLOCK_MAX && read_base(f, f->r->base_chunk, n)) {
+        digest_chunk_id(f->r->p->pool->repository->seed, f->r->base_chunk, n, here);
+        if (memcmp(here, id, sizeof here) == 0)
+            return 1;
+    }
+    return f->comparing ? err_set(e, ERR_CHANGED, f->n->path, "it differs") : 0;
+}
+
 static int fill(void *arg, const uint8_t *p, size_t n, struct err *e)
 {
     struct filling *f = arg;
     int rc = 0;
-    if (f->r->p->progress)
+    if (f->r->p->progress && !f->comparing)
         f->r->p->progress(f->r->p->arg, n);
     while (rc == 0 && n > 0) {
         rc = skip_holes(f, e);
@@ -67,9 +104,9 @@ static int fill(void *arg, const uint8_t *p, size_t n, struct err *e)
         if (now > f->n->size - f->at)
             return err_set(e, ERR_DAMAGED, f->n->path, "%s: there is more content than its size",
                            f->n->path);
-        if (p)
+        if (p && f->put)
             rc = f->put(f, p, now, e);
-        else
+        else if (!p)
             f->lost += now;
         p = p ? p + now : NULL;
         n -= now;
@@ -83,7 +120,7 @@ static int fill_all(struct filling *f, struct err *e)
     f->holes = cursor_of(f->n->holes.data, f->n->holes.len);
     int rc = next_hole(f, e);
     if (rc == 0)
-        rc = chunk_source_read(f->r->chunks, f->n->runs, f->n->run_count, fill, f, e);
+        rc = chunk_source_read(f->r->chunks, f->n->runs, f->n->run_count, have_chunk, fill, f, e);
     if (rc == 0)
         rc = skip_holes(f, e);
     if (rc == 0 && f->at != f->n->size)
@@ -132,7 +169,11 @@ int restore_look_file(struct restoring *r, const struct entry *n, const struct p
     *ret_result = RESTORE_WOULD;
     if (fd < 0 && errno == ENOENT)
         return 0;
-    struct filling f = {.r = r, .n = n, .fd = fd, .put = compare};
+    struct filling f = {.r = r, .n = n, .fd = fd, .base_fd = fd, .comparing = true};
+    if (r->p->paranoid) { /* not by digests, but by the bytes themselves */
+        f.base_fd = -1;
+        f.put = compare;
+    }
     int rc = ERR_CHANGED;
     if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == n->size)
         rc = fill_all(&f, e);
@@ -162,7 +203,8 @@ int restore_write_file(struct restoring *r, const struct entry *n, struct place 
     int rc = placing_begin(at, &g, e);
     if (rc)
         return rc;
-    struct filling f = {.r = r, .n = n, .fd = g.fd, .put = write_at};
+    OWN_FD int base = restore_open_base(r, n->path);
+    struct filling f = {.r = r, .n = n, .fd = g.fd, .base_fd = base, .put = write_at};
     rc = fill_all(&f, e);
     if (rc == 0 && (n->holes.len || f.lost) && io_ftruncate(g.fd, n->size) < 0)
         rc = err_sys(e, errno, n->path, "cannot write the restored %s", n->path);
@@ -208,7 +250,7 @@ static int write_on(struct filling *f, const uint8_t *p, size_t n, struct err *e
 int restore_stream_file(struct restoring *r, const struct entry *n, struct restored_file *file,
                         struct err *e)
 {
-    struct streaming s = {.f = {.r = r, .n = n, .fd = -1, .put = write_on}};
+    struct streaming s = {.f = {.r = r, .n = n, .fd = -1, .base_fd = -1, .put = write_on}};
     int rc = fill_all(&s.f, e);
     if (rc == 0 && write_zeros(n->size - s.written) < 0)
         rc = err_sys(e, errno, n->path, "cannot write %s to standard output", n->path);

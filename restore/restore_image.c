@@ -34,15 +34,19 @@ int restore_look_image(struct restoring *r, const struct entry *n, const struct 
 static int fetch_into(struct restoring *r, const struct entry *n, int fd, struct image_fetched *ret,
                       struct err *e)
 {
+    OWN_FD int base = restore_open_base(r, n->path);
     struct image_fetch f = {.pool = r->p->pool,
                             .snapshot = r->p->snapshot,
                             .entry = n,
                             .fd = fd,
+                            .base_fd = base >= 0 ? &base : NULL,
                             .salvage = r->p->salvage,
                             .progress = r->p->progress,
                             .arg = r->p->arg,
                             .cancel = r->p->cancel};
-    return image_fetch(&f, ret, e);
+    int rc = image_fetch(&f, ret, e);
+    r->summary->fetched_bytes += ret->stored_bytes;
+    return rc;
 }
 
 /* By its image sum it is what was taken, so what is found wrong with it was so in the source. */

@@ -25,8 +25,11 @@ struct restoring {
     const struct restore_params *p;
     struct restore_summary *summary;
     struct spool *entries; /* all of the snapshot's */
+    bool owns_entries;
     struct chunk_source *chunks;
-    int root_fd; /* -1: not there yet */
+    uint8_t *base_chunk; /* room for a chunk of what is there already */
+    int base_fd;         /* the folder of params.base; -1: none */
+    int root_fd;         /* -1: not there yet */
     char *root;
     char *top; /* the topmost folder that the entry in hand is in */
     uint64_t needed_bytes;
@@ -40,7 +43,18 @@ struct restoring {
     struct batched batch[BATCH_FILES];
 };
 
-/* restore.c */
+/* restore.c. Reads the snapshot's entries, unless the params bring them; *p must outlive it. */
+int restoring_new(const struct restore_params *p, struct restore_summary *summary,
+                  struct restoring **ret, struct err *e);
+void restoring_free(struct restoring *r); /* NULL is fine */
+
+/* What is at the entry's place now: *ret_result WOULD (nothing), EQUAL or DIFFERS. */
+int restore_look(struct restoring *r, const struct entry *n, const struct place *at,
+                 enum restore_result *ret_result, struct err *e);
+
+/* What lies at the same path below params.base: a file, or -1. The caller's. */
+int restore_open_base(const struct restoring *r, const char *path);
+
 bool restore_matches(const struct restore_params *p, const struct entry *n);
 void restore_tell(struct restoring *r, const struct entry *n, const struct place *at,
                   struct restored_file *f);
@@ -76,6 +90,8 @@ int restore_make_symlink(struct restoring *r, const struct entry *n, const struc
 /* A hard link to an entry that is restored too; else a file with that one's content. */
 int restore_make_hard_link(struct restoring *r, struct entry *n, struct place *at,
                            struct restored_file *f, struct err *e);
+/* The folder in hand (entry_at) is one of those. */
+int restore_remember_folder(struct restoring *r, struct err *e);
 /* Modes, owners, attributes and times of the folders, the deepest first. */
 int restore_finish_folders(struct restoring *r, struct err *e);
 

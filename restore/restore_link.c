@@ -51,16 +51,21 @@ int restore_look_plain(struct restoring *r, const struct entry *n, const struct 
 
 /* ---- making ---- */
 
+int restore_remember_folder(struct restoring *r, struct err *e)
+{
+    if (mem_grow(&r->folders, &r->folder_cap, r->folder_count + 1, sizeof *r->folders))
+        return err_nomem(e);
+    r->folders[r->folder_count++] = r->entry_at;
+    return 0;
+}
+
 int restore_make_folder(struct restoring *r, const struct entry *n, const struct place *at,
                         struct err *e)
 {
     (void)n;
     if (mkdirat(at->dir_fd, at->name, 0700) < 0 && errno != EEXIST)
         return err_sys(e, errno, at->shown, "cannot make the folder %s", at->shown);
-    if (mem_grow(&r->folders, &r->folder_cap, r->folder_count + 1, sizeof *r->folders))
-        return err_nomem(e);
-    r->folders[r->folder_count++] = r->entry_at;
-    return 0;
+    return restore_remember_folder(r, e);
 }
 
 int restore_make_symlink(struct restoring *r, const struct entry *n, const struct place *at,
@@ -118,11 +123,13 @@ int restore_make_hard_link(struct restoring *r, struct entry *n, struct place *a
 {
     OWN_PLACE struct place to = {.dir_fd = -1};
     struct entry target = {.type = ENTRY_FILE, .path = n->link};
-    if (!restore_matches(r->p, &target))
+    bool in_base = r->p->wish && r->p->wish(r->p->wish_arg, n->link) == RESTORE_IN_BASE;
+    if (!in_base && !restore_matches(r->p, &target))
         return make_own_file(r, n, at, f, e);
-    int rc = batch_flush(r, e);
+    int rc = in_base ? 0 : batch_flush(r, e);
     if (rc == 0)
-        rc = place_open(r->root_fd, r->root, n->link, false, &to, e);
+        rc = place_open(in_base ? r->base_fd : r->root_fd, in_base ? "" : r->root, n->link, false,
+                        &to, e);
     if (rc)
         return rc;
     if (to.dir_fd < 0 || linkat(to.dir_fd, to.name, at->dir_fd, at->name, 0) < 0)

@@ -267,6 +267,7 @@ int bring_in_place(struct bringing *b, struct restore_summary *sum, struct err *
                                 .globs = globs[0] ? globs : NULL,
                                 .dry_run = args_flag(b->args, "dry-run"),
                                 .keep_special = args_flag(b->args, "keep-special"),
+                                .paranoid = args_flag(b->args, "paranoid"),
                                 .now_us = clock_now_us(),
                                 .confirm = on_confirm,
                                 .mended = on_mended,

@@ -58,6 +58,7 @@ static int run_restore(struct bringing *b, struct restore_summary *sum, struct e
                                .dry_run = args_flag(b->args, "dry-run"),
                                .salvage = args_flag(b->args, "salvage"),
                                .keep_special = args_flag(b->args, "keep-special"),
+                               .paranoid = args_flag(b->args, "paranoid"),
                                .file = bring_on_file,
                                .total = bring_on_total,
                                .progress = bring_on_progress,
@@ -113,6 +114,7 @@ static int restore_chosen(struct bringing *b, struct err *e)
     bring_say_choice(b);
     rc = args_flag(b->args, "in-place") ? bring_in_place(b, &sum, e) : run_restore(b, &sum, e);
     report_set(b->report, "files_count", json_integer((json_int_t)sum.count));
+    report_set(b->report, "bytes_fetched", report_json_size(sum.fetched_bytes));
     if (rc == 0)
         bring_say_summary(b, &sum);
     return rc == 0 && sum.salvaged ? EXIT_PARTLY : rc;

@@ -80,6 +80,8 @@ static const struct command_option restore_options[] = {
     {"output", 0, OPTION_VALUE, "FILE|-", "Write the one entry to FILE, or to stdout."},
     {"dry-run", 0, OPTION_FLAG, NULL, "Say what would be done, and do nothing."},
     {"keep-special", 0, OPTION_FLAG, NULL, "Give files their setuid and setgid bits back."},
+    {"paranoid", 0, OPTION_FLAG, NULL,
+     "Fetch everything, also what is there already by its digests and sums."},
     {"run-hooks", 0, OPTION_FLAG, NULL,
      "Trust the commands in the repository's config (--yes does not). Without it they are only "
      "shown."},

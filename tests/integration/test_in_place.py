@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import time
 
-from harness import bank
+from harness import bank, repository
 from harness.case import Case, at_level, by_level
 from harness.leader import Worker
 from harness.terminal import Terminal
@@ -212,7 +212,8 @@ class TestTree(InPlaceCase):
                 st = os.lstat(path)
                 what = (os.readlink(path) if os.path.islink(path) else
                         digest(path) if os.path.isfile(path) else None)
-                answer[os.path.relpath(path, root)] = (st.st_mode, st.st_uid, st.st_gid, what)
+                answer[os.path.relpath(path, root)] = (st.st_mode, st.st_uid, st.st_gid,
+                                                       st.st_mtime_ns, what)
         return answer
 
     def test_files_folders_and_links(self):
@@ -231,6 +232,8 @@ class TestTree(InPlaceCase):
         live.close()
         self.leader_.sources["tree"] = {"path": root, "max_age": "1h"}
         self.leader_.write_conf()
+        for name in ("b/empty", "b", "."):
+            os.utime(os.path.join(root, "a", name), (1_400_000_000, 1_400_000_000))
         self.leader_.backup("tree")
         wanted = self.state(root)
         os.unlink(os.path.join(root, "a", "link"))
@@ -248,8 +251,88 @@ class TestTree(InPlaceCase):
         for name, value in wanted.items():
             if name != "a/x.sqlite":
                 self.assertEqual(now[name], value, name)
-        self.assertEqual(os.stat(os.path.join(root, "a", "hard")).st_ino,
-                         os.stat(os.path.join(root, "a", "b", "file01")).st_ino)
+        hard = os.path.join(root, "a", "hard")
+        file01 = os.path.join(root, "a", "b", "file01")
+        self.assertEqual(os.stat(hard).st_ino, os.stat(file01).st_ino)
+        # Again: all is equal, and stays as it is.
+        answer = self.leader_.run("restore", "tree", "--in-place", "--yes").json
+        self.assertEqual({f["result"] for f in answer["files"]}, {"equal"})
+        # A link that is gone; the file's time; a folder's mode: only these come back.
+        os.unlink(hard)
+        os.utime(os.path.join(root, "a", "b", "file05"))
+        os.chmod(os.path.join(root, "a", "b"), 0o700)
+        answer = self.leader_.run("restore", "tree", "--in-place", "--yes").json
+        back = [f["path"] for f in answer["files"] if f["result"] == "restored"]
+        self.assertEqual([os.path.basename(p) for p in back], ["file05", "hard"])
+        self.assertEqual(answer["bytes_fetched"], 0)
+        self.assertEqual(os.stat(hard).st_ino, os.stat(file01).st_ino)
+        # With the content of a file that has two names both change.
+        with open(hard, "r+b") as f:
+            f.write(b"X")
+        self.leader_.run("restore", "tree", "--in-place", "--yes")
+        self.assertEqual(os.stat(hard).st_ino, os.stat(file01).st_ino)
+        now = self.state(root)
+        del now["new"]
+        for name, value in wanted.items():
+            if name != "a/x.sqlite":
+                self.assertEqual(now[name], value, name)
+
+
+@at_level("quick")
+class TestDelta(InPlaceCase):
+    """What is right already is copied, not fetched."""
+
+    def test_database(self):
+        self.restore()
+        pages = os.path.getsize(self.db) // 4096
+        live = bank.connect(self.db)
+        for _ in range(5):
+            live.execute("UPDATE item SET stamp = 'x' WHERE id = ?",
+                         (self.rng.randrange(1, pages // 3),))
+        live.close()
+        answer = self.restore("--path", "bank.sqlite").json
+        self.assertEqual([f["result"] for f in answer["files"]], ["restored"])
+        # A block holds 64 pages.
+        self.assertLess(answer["bytes_fetched"], 20 * 256 * 1024)
+        self.assertLess(answer["bytes_fetched"], os.path.getsize(self.db))
+        self.assert_back()
+        live = bank.connect(self.db)
+        live.execute("UPDATE item SET stamp = 'x' WHERE id = 7")
+        live.close()
+        answer = self.restore("--path", "bank.sqlite", "--paranoid").json
+        self.assertGreater(answer["bytes_fetched"], os.path.getsize(self.db) // 2)
+        self.assert_back()
+
+    def test_file(self):
+        path = os.path.join(self.dir, "big.bin")
+        with open(path, "wb") as f:
+            f.write(self.rng.randbytes(4 * MB))
+        self.leader_.sources["file"] = {"path": path, "max_age": "1h"}
+        self.leader_.write_conf()
+        self.leader_.backup("file")
+        wanted = digest(path)
+        with open(path, "r+b") as f:
+            f.seek(2 * MB)
+            f.write(b"other")
+        answer = self.leader_.run("restore", "file", "--in-place", "--yes").json
+        self.assertEqual(digest(path), wanted)
+        self.assertLess(answer["bytes_fetched"], 2 * MB)
+        with open(path, "r+b") as f:
+            f.write(b"other")
+        answer = self.leader_.run("restore", "file", "--in-place", "--yes", "--paranoid").json
+        self.assertEqual(digest(path), wanted)
+        self.assertGreaterEqual(answer["bytes_fetched"], 4 * MB)
+
+    def test_staging_that_fails_leaves_nothing(self):
+        """Damage on the one worker: nothing is changed, and no empty folder stays."""
+        self.write_other(2)
+        self.commit()
+        for part in repository.parts(repository.of(self.w1)):
+            repository.damage(part, self.rng, at=200)
+        before = digest(self.other), digest(self.db)
+        self.restore("--paranoid", expect=1)
+        self.assertEqual((digest(self.other), digest(self.db)), before)
+        self.assertFalse(os.path.exists(os.path.join(self.dir, ".syncd-restore")))
 
 
 class TestCut(InPlaceCase):
