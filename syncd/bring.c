@@ -124,6 +124,13 @@ void bring_on_damage(void *arg, struct store *store, const struct part_ref *ref,
     log_msg(LOG_LEVEL_WARNING, "%s: %s", store->name, e->message);
     part_name_format(ref, PART_SNAP, stem);
     *strrchr(stem, '.') = '\0';
+    if (b->damages && mem_grow(&b->damages->items, &b->damages->cap, b->damages->count + 1,
+                               sizeof *b->damages->items) == 0) {
+        struct bring_damage *d = &b->damages->items[b->damages->count++];
+        snprintf(d->worker, sizeof d->worker, "%s", store->name);
+        snprintf(d->source, sizeof d->source, "%s", b->pool.source);
+        snprintf(d->part, sizeof d->part, "%s", stem);
+    }
     if (b->s->catalog)
         catalog_damage_add(b->s->catalog, store->name, b->pool.source, stem, clock_now_us(),
                            &ignored);

@@ -16,6 +16,16 @@ struct progress;
 struct report;
 struct session;
 
+/* Damage that was met, for a catalog that is yet to be. */
+struct bring_damages {
+    size_t count, cap;
+    struct bring_damage {
+        char worker[256]; /* as the session calls it */
+        char source[SOURCE_NAME_SIZE];
+        char part[PART_NAME_SIZE]; /* its stem */
+    } * items;
+};
+
 struct bringing {
     struct session *s;
     struct report *report;
@@ -25,6 +35,7 @@ struct bringing {
     struct snapshot snapshot;
     struct found found; /* with --from */
     json_t *files;
+    struct bring_damages *damages; /* added to, the caller's; NULL: the session's catalog is told */
     char *old_kept_at;
     bool to_stdout;
     bool briefly; /* only what is not in order is told of on the terminal */

@@ -128,6 +128,7 @@ static void restore_source(struct rebuild *rb, struct rebuild_source *f, json_t 
                          .report = rb->report,
                          .args = rb->args,
                          .files = files,
+                         .damages = &rb->damages,
                          .briefly = true,
                          .agreed = true,
                          .hooks_trusted = rb->hooks_trusted};
@@ -303,6 +304,7 @@ static void rebuild_free(struct rebuild *rb)
     for (size_t i = 0; i < CONF_MAX_WORKERS; i++)
         from_login_end(&rb->logins[i]);
     found_free(&rb->found);
+    free(rb->damages.items);
     buf_free(&rb->config_text);
     conf_free(rb->config);
     json_decref(rb->missing);

@@ -9,6 +9,7 @@
 #include "snapshot/part.h"
 #include "syncd/base/buf.h"
 #include "syncd/base/err.h"
+#include "syncd/bring.h"
 #include "syncd/found.h"
 #include "syncd/from.h"
 
@@ -53,6 +54,7 @@ struct rebuild {
     struct conf *config; /* the same, read; NULL: none, or it is not understood */
     size_t hook_count;
     bool hooks_trusted;
+    struct bring_damages damages;
     json_t *missing; /* what is left for the person to do, as lines */
 };
 

@@ -172,6 +172,32 @@ static int note_source(struct catalog *c, const struct rebuild_source *f, struct
     return rc;
 }
 
+/* What the config calls the worker that --from calls `name`; NULL: it does not know it. */
+static const char *name_in_config(const struct leading *l, const char *name)
+{
+    struct url url;
+    for (size_t i = 0; i < l->rb->s->worker_count; i++)
+        for (size_t k = 0; k < l->s->worker_count; k++)
+            if (strcmp(l->rb->s->workers[i].conf->name, name) == 0 &&
+                url_parse(l->s->workers[k].conf->url, &url, NULL) == 0 &&
+                is_same_place(&l->rb->logins[i].url, &url))
+                return l->s->workers[k].conf->name;
+    return NULL;
+}
+
+/* Rot that the restore went round is sync's to mend. */
+static int note_damages(struct leading *l, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < l->rb->damages.count; i++) {
+        const struct bring_damage *d = &l->rb->damages.items[i];
+        const char *worker = name_in_config(l, d->worker);
+        if (worker)
+            rc = catalog_damage_add(l->s->catalog, worker, d->source, d->part, clock_now_us(), e);
+    }
+    return rc;
+}
+
 static int make_catalog(struct leading *l, const struct repository *known, bool was_known,
                         struct err *e)
 {
@@ -184,7 +210,7 @@ static int make_catalog(struct leading *l, const struct repository *known, bool 
     for (size_t i = 0; rc == 0 && i < l->rb->source_count; i++)
         if (l->rb->sources[i].restored)
             rc = note_source(l->s->catalog, &l->rb->sources[i], e);
-    return rc;
+    return rc ? rc : note_damages(l, e);
 }
 
 /* ---- taking over ---- */

@@ -54,7 +54,7 @@ class EnrolmentCase(Case):
         return server
 
     def url(self, server, folder="syncd/leader"):
-        return f"sftp://{self.user.name}@127.0.0.1:{server.port}/~/{folder}"
+        return f"sftp://{self.user.name}@{server.host}:{server.port}/~/{folder}"
 
     def house(self, name="leader"):
         house = House(self.folder, name)

@@ -143,7 +143,7 @@ class Worker:
     def of(cls, sshd, proxy=None, name=None, folder="leader", **settings):
         port = proxy.port if proxy else sshd.port
         return cls(name or sshd.name,
-                   f"sftp://{sshd.user}@127.0.0.1:{port}{os.path.join(sshd.root, folder)}",
+                   f"sftp://{sshd.user}@{sshd.host}:{port}{os.path.join(sshd.root, folder)}",
                    sshd.known_hosts_line(port), **settings)
 
 

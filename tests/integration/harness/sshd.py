@@ -28,6 +28,9 @@ def root_is_locked():
 class Sshd:
     """`options` are sshd_config keywords, for example Ciphers="aes256-gcm@openssh.com"."""
 
+    host = "127.0.0.1"
+    prefix = ()  # of its argv
+
     def __init__(self, folder, name, host_key="ed25519", **options):
         self.name = name
         self.folder = os.path.join(folder, name)
@@ -57,7 +60,7 @@ class Sshd:
     def known_hosts_line(self, port=None):
         with open(self.host_key + ".pub", encoding="ascii") as f:
             kind, key = f.read().split()[:2]
-        return f"[127.0.0.1]:{port or self.port} {kind} {key}\n"
+        return f"[{self.host}]:{port or self.port} {kind} {key}\n"
 
     def fingerprint(self):
         answer = subprocess.run(["ssh-keygen", "-l", "-E", "sha256", "-f", self.host_key + ".pub"],
@@ -71,7 +74,7 @@ class Sshd:
         if os.geteuid() == 0:
             os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
         settings = {
-            "Port": self.port, "ListenAddress": "127.0.0.1", "HostKey": self.host_key,
+            "Port": self.port, "ListenAddress": self.host, "HostKey": self.host_key,
             "PidFile": "none", "AuthorizedKeysFile": self.authorized_keys,
             "PasswordAuthentication": "no", "KbdInteractiveAuthentication": "no",
             "UsePAM": "yes" if root_is_locked() else "no", "StrictModes": "no", "UseDNS": "no",
@@ -82,7 +85,7 @@ class Sshd:
         config = os.path.join(self.folder, "sshd_config")
         with open(config, "w", encoding="ascii") as f:
             f.writelines(f"{key} {value}\n" for key, value in settings.items())
-        self.process = processes.start([SSHD, "-D", "-f", config, "-E", self.log])
+        self.process = processes.start([*self.prefix, SSHD, "-D", "-f", config, "-E", self.log])
         processes.wait_until(self._answers, 15, f"sshd {self.name} answers on port {self.port}")
 
     def _answers(self):
