@@ -45,6 +45,8 @@ struct fetch {
     struct image_fetched *result;
     uint64_t page_seed, skip_page;
     uint8_t *bits; /* pages that a newer part has */
+    uint8_t *lost; /* salvage: pages of blocks that nobody has whole, and doubtful ones */
+    bool doubtful; /* salvage: a part newer than the one in hand could not be read */
 
     /* Of the part in hand; changed only while no job is under way. */
     size_t wanted_count, wanted_cap, claim_count, claim_cap;
@@ -381,18 +383,20 @@ static int read_part(struct fetch *f, const struct part_file *part, struct err *
     return rc ? rc : check_on(f, e);
 }
 
+static void set_bit(uint8_t *bits, uint64_t page)
+{
+    bits[page / 8] |= (uint8_t)(1u << (page % 8));
+}
+
+static bool has_bit(const uint8_t *bits, uint64_t page)
+{
+    return bits[page / 8] & (1u << (page % 8));
+}
+
 static void lose_pages(struct fetch *f, const struct wanted *w)
 {
-    struct image_fetched *r = f->result;
-    for (size_t i = 0; i < w->claim_count; i++) {
-        uint64_t page = f->claims[w->first_claim + i].page;
-        size_t last = r->missing_count - 1;
-        r->missing_pages++;
-        if (r->missing_count && r->missing[last].first + r->missing[last].count == page)
-            r->missing[last].count++;
-        else if (r->missing_count < ARRAY_LEN(r->missing))
-            r->missing[r->missing_count++] = (struct page_range){page, 1};
-    }
+    for (size_t i = 0; i < w->claim_count; i++)
+        set_bit(f->lost, f->claims[w->first_claim + i].page);
 }
 
 /* The blocks that failed, one by one from whoever has them whole. */
@@ -419,10 +423,14 @@ static int fetch_part(struct fetch *f, const struct part_ref *ref, struct err *e
 {
     const struct part_file *part;
     int rc = pool_part(f->o->pool, ref, &part, e);
-    if (rc && rc != ERR_CANCELLED && f->o->salvage)
-        return 0; /* what only it held is found missing at the end */
+    if (rc && rc != ERR_CANCELLED && f->o->salvage) {
+        f->doubtful = true; /* which pages it had, nobody knows */
+        return 0;
+    }
     if (rc == 0)
         rc = claim_part(f, part->meta, e);
+    for (size_t i = 0; rc == 0 && f->doubtful && i < f->wanted_count; i++)
+        lose_pages(f, &f->wanted[i]);
     if (rc == 0)
         rc = read_part(f, part, e);
     /* The wanted blocks point into the part's metadata, which stays open until here. */
@@ -440,6 +448,8 @@ static int start(struct fetch *f, struct err *e)
     f->bits = mem_alloc((size_t)(f->o->entry->image.page_count / 8 + 1), 1);
     if (f->o->base_fd)
         f->copied = malloc(JOB_BYTES);
+    if (f->o->salvage && !(f->lost = mem_alloc((size_t)(f->o->entry->image.page_count / 8 + 1), 1)))
+        return err_nomem(e);
     if (!f->bits || (f->o->base_fd && !f->copied))
         return err_nomem(e);
     for (size_t i = 0; i < JOBS; i++)
@@ -468,10 +478,27 @@ static void stop(struct fetch *f)
     free(f->claims);
     free(f->failed);
     free(f->bits);
+    free(f->lost);
     free(f->copied);
     pthread_cond_destroy(&f->work);
     pthread_cond_destroy(&f->done);
     pthread_mutex_destroy(&f->lock);
+}
+
+static void list_lost(struct fetch *f, uint64_t zeros)
+{
+    struct image_fetched *r = f->result;
+    for (uint64_t page = 0; page < f->o->entry->image.page_count; page++) {
+        if (page == f->skip_page || (has_bit(f->bits, page) && !has_bit(f->lost, page)))
+            continue;
+        struct page_range *last = r->missing_count ? &r->missing[r->missing_count - 1] : NULL;
+        r->missing_pages++;
+        if (last && last->first + last->count == page)
+            last->count++;
+        else if (r->missing_count < ARRAY_LEN(r->missing))
+            r->missing[r->missing_count++] = (struct page_range){page, 1};
+    }
+    r->older_pages = r->missing_pages - MIN(zeros, r->missing_pages);
 }
 
 static int judge(struct fetch *f, struct err *e)
@@ -479,8 +506,10 @@ static int judge(struct fetch *f, struct err *e)
     const struct entry *n = f->o->entry;
     uint64_t expected = n->image.page_count - (f->skip_page < n->image.page_count ? 1 : 0);
     uint64_t missing = expected - f->pages;
-    if (missing && f->o->salvage) {
-        f->result->missing_pages = missing;
+    bool whole =
+        missing == 0 && f->sum == n->image.sum; /* then what was unreadable was not needed */
+    if (f->o->salvage && !whole && (missing || f->doubtful)) {
+        list_lost(f, missing);
         return 0;
     }
     if (missing)

@@ -32,10 +32,12 @@ struct page_range {
 };
 
 struct image_fetched {
-    uint64_t stored_bytes;  /* read from the workers as blocks */
-    uint64_t copied_pages;  /* found in the base file */
-    uint64_t missing_pages; /* salvage: not found anywhere whole */
-    size_t missing_count;   /* the first ranges of them */
+    uint64_t stored_bytes; /* read from the workers as blocks */
+    uint64_t copied_pages; /* found in the base file */
+    /* Salvage: what is lost. Pages that nobody has whole are zeros; older_pages of them hold an
+     * older state, since a part that nobody can read may have had a newer one. */
+    uint64_t missing_pages, older_pages;
+    size_t missing_count; /* the first ranges of them */
     struct page_range missing[32];
     /* Of restore_run: what a database's check said when it failed or could not be made, or "". */
     bool check_failed;

@@ -1,6 +1,7 @@
 /* Database images: looked at, written, streamed. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -53,6 +54,12 @@ static int fetch_into(struct restoring *r, const struct entry *n, int fd, struct
 static int check_image(struct restoring *r, const struct entry *n, const char *path,
                        struct image_fetched *fetched, struct err *e)
 {
+    if (fetched->older_pages)
+        snprintf(fetched->note, sizeof fetched->note,
+                 "%" PRIu64
+                 " of the lost pages hold an older state: a part that no worker can read "
+                 "may have had newer ones",
+                 fetched->older_pages);
     if (r->p->skip_check || fetched->missing_pages)
         return 0;
     if (r->p->checking)

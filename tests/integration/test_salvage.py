@@ -1,0 +1,150 @@
+"""Damage that no worker can mend, targets that are in the way, snapshots that lie: refused whole, or
+salvaged with exactly what is lost."""
+
+import os
+import shutil
+import subprocess
+
+from harness import bank, repository
+from harness.case import Case, at_level
+
+MB = 1_000_000
+PAGE = 4096
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+class SalvageCase(Case):
+    def setUp(self):
+        super().setUp()
+        self.data = self.path("data")
+        os.mkdir(self.data)
+        self.db = os.path.join(self.data, "bank.sqlite")
+        bank.create(self.db, self.seed, size_bytes=1 * MB)
+        self.house = self.two_workers(self.data)
+        self.target = self.path("target")
+
+    def commit(self, count=3):
+        live = bank.connect(self.db)
+        hand = bank.Hand(live, 1, self.rng)
+        for _ in range(count):
+            hand.transaction(5)
+            live.execute("COMMIT")
+        live.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        live.close()
+
+    def three_snapshots(self):
+        self.house.backup("db")
+        self.commit(10)
+        self.house.backup("db")
+        self.commit(1)
+        self.house.backup("db")
+        self.house.run("restore", "--target", self.target)
+        good = read(self.target + self.db)
+        shutil.rmtree(self.target)
+        return good
+
+    def both(self, index):
+        return [repository.parts(repository.of(w))[index] for w in (self.w1, self.w2)]
+
+    def salvage(self):
+        """The pages that are said to be lost, and what came back."""
+        self.house.run("restore", "--target", self.target, expect=1)
+        self.assertFalse(os.path.exists(self.target + self.db))
+        answer = self.house.run("restore", "--target", self.target, "--salvage", expect=3).json
+        told = next(f for f in answer["files"] if f["path"] == self.db)
+        self.assertEqual(told["result"], "salvaged")
+        lost = {page for first, count in told["lost"] for page in range(first, first + count)}
+        self.assertEqual(told["lost_pages"], len(lost))
+        return lost, read(self.target + self.db), told
+
+    def assert_exact(self, good, now, lost):
+        self.assertEqual(len(now), len(good))
+        for page in range(len(good) // PAGE):
+            if page not in lost:
+                at = page * PAGE
+                self.assertEqual(now[at:at + PAGE], good[at:at + PAGE], f"page {page}")
+
+
+@at_level("quick")
+class TestSalvage(SalvageCase):
+    def test_the_same_block_on_both(self):
+        good = self.three_snapshots()
+        for part in self.both(0):
+            repository.damage(part, self.rng, at=300_000)
+        lost, now, _ = self.salvage()
+        self.assertTrue(0 < len(lost) <= 64, lost)
+        self.assert_exact(good, now, lost)
+        for page in lost:
+            self.assertEqual(now[page * PAGE:(page + 1) * PAGE], bytes(PAGE))
+
+    def test_a_part_that_nobody_can_read(self):
+        """Which pages it had nobody knows: all that could be older are given as lost."""
+        good = self.three_snapshots()
+        for part in self.both(1):
+            repository.damage(part, self.rng, at=part.size - 100)
+        lost, now, told = self.salvage()
+        self.assert_exact(good, now, lost)
+        self.assertTrue(lost)
+        self.assertIn("older state", told["check_note"])
+        differing = {page for page in range(len(good) // PAGE)
+                     if now[page * PAGE:(page + 1) * PAGE] != good[page * PAGE:(page + 1) * PAGE]}
+        self.assertTrue(differing)
+        self.assertLessEqual(differing, lost)
+
+
+@at_level("quick")
+class TestTargets(SalvageCase):
+    def setUp(self):
+        super().setUp()
+        with open(os.path.join(self.data, "file"), "wb") as f:
+            f.write(self.rng.randbytes(50_000))
+        self.house.backup("db")
+
+    def leftovers(self, folder):
+        return [n for _, _, files in os.walk(folder) for n in files
+                if n.startswith(".syncd-") and n.endswith(".tmp")]
+
+    def test_full_disk(self):
+        """A file system that is too small: refused before anything is written."""
+        small = self.path("small")
+        os.mkdir(small)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", small], check=True,
+                       timeout=30)
+        self.addCleanup(subprocess.run, ["umount", small], check=True, timeout=30)
+        result = self.house.run("restore", "--target", small, expect=1)
+        self.assertEqual(result.json["errors"][-1]["code"], "no-space")
+        self.assertEqual(os.listdir(small), [])
+        # One that fills up meanwhile: what is unfinished goes.
+        result = self.house.run("restore", "--target", small, "--path", "file", expect=0)
+        self.assertEqual(self.leftovers(small), [])
+
+    def test_target_on_another_file_system(self):
+        other = self.new_folder("/dev/shm")
+        self.house.run("restore", "--target", other)
+        self.assertEqual(bank.examine(other + self.db).seq, bank.examine(self.db).seq)
+
+    def test_planted_links(self):
+        outside = self.path("outside")
+        os.mkdir(outside)
+        for at in (self.target + self.data, self.target + self.db):
+            os.makedirs(os.path.dirname(at))
+            os.symlink(outside if at != self.target + self.db else
+                       os.path.join(outside, "x"), at)
+            self.house.run("restore", "--target", self.target, expect=1)
+            self.assertEqual(os.listdir(outside), [])
+            shutil.rmtree(self.target)
+
+    def test_what_a_killed_run_left_is_collected(self):
+        for folder in (self.target + self.data, os.path.dirname(self.target + self.data)):
+            os.makedirs(folder, exist_ok=True)
+            with open(os.path.join(folder, ".syncd-0123456789abcdef.tmp"), "wb") as f:
+                f.write(b"half")
+            with open(os.path.join(folder, ".syncd-mine.tmp"), "wb") as f:
+                f.write(b"not ours")
+        self.house.run("restore", "--target", self.target)
+        self.assertEqual(self.leftovers(self.target), [".syncd-mine.tmp"] * 2)
+        self.assertEqual(read(self.target + self.data + "/file"), read(self.data + "/file"))
