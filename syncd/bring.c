@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "conf/preset.h"
 #include "restore/in_place.h"
 #include "snapshot/entry.h"
 #include "syncd/ask.h"
@@ -236,6 +237,60 @@ static bool may_run_hooks(const struct bringing *b)
     return b->hooks && (!b->hooks_foreign || b->hooks_trusted || args_flag(b->args, "run-hooks"));
 }
 
+/* ---- what a preset knows ---- */
+
+void bring_say_notice(struct report *report, const struct conf_source *source)
+{
+    if (!source || !source->known || !source->known->notice)
+        return;
+    report_print(report, "Attention, %s: %s\n", source->name, source->known->notice);
+    report_set(report, "notice", report_json_text(source->known->notice));
+}
+
+/* Before and after by the config's own hooks where it has them, `{}` included. */
+static int stop_services(struct bringing *b, struct err *e)
+{
+    const struct conf_source *s = b->hooks;
+    if (!s || !s->known || s->before_restore)
+        return 0;
+    int rc = services_stop(s->known->services, (int)MIN(s->hook_timeout_s, 86400), &b->services, e);
+    if (rc == ERR_UNSUPPORTED) {
+        report_say(b->report,
+                   "%s: whether its services run cannot be seen here: see that none "
+                   "does (%s)\n",
+                   s->known->system, e->message);
+        *e = ERR_INIT;
+        return 0;
+    }
+    if (rc) {
+        err_prefix(e, "stopping %s's services", s->known->system);
+        return err_hint(e, "Restore as root, or stop them by hand and give the source "
+                           "before_restore = {}.");
+    }
+    OWN_MEM char *names = services_names(&b->services);
+    if (b->services.count && names)
+        report_say(b->report, "stopped %s\n", names);
+    return 0;
+}
+
+static void start_services(struct bringing *b)
+{
+    struct err e = ERR_INIT;
+    OWN_MEM char *names = services_names(&b->services);
+    if (b->services.count == 0 || !names)
+        return;
+    if (b->hooks->after_restore) {
+        report_say(b->report, "%s stay stopped, by after_restore\n", names);
+    } else if (services_start(&b->services, (int)MIN(b->hooks->hook_timeout_s, 86400), &e)) {
+        err_prefix(&e, "starting %s again", names);
+        report_warning(b->report, &e);
+    } else {
+        report_say(b->report, "started %s again\n", names);
+    }
+}
+
+/* ---- the question ---- */
+
 static int on_confirm(void *arg, const struct in_place_plan *plan, struct err *e)
 {
     struct bringing *b = arg;
@@ -244,6 +299,8 @@ static int on_confirm(void *arg, const struct in_place_plan *plan, struct err *e
     show_size(plan->bytes, size);
     if (b->hooks_foreign && b->hooks_conf)
         show_foreign_hooks(b);
+    if (!b->agreed)
+        bring_say_notice(b->report, b->hooks);
     if (asprintf(&question,
                  "Put %zu entries (%s) back under %s? %zu that are there now are set aside.",
                  plan->count - plan->equal, size, plan->folder, plan->replaced) < 0) {
@@ -251,6 +308,7 @@ static int on_confirm(void *arg, const struct in_place_plan *plan, struct err *e
         return err_nomem(e);
     }
     int rc = ask_yes(question, "--yes", b->agreed || args_flag(b->args, "yes"), e);
+    rc = rc ? rc : stop_services(b, e);
     if (rc == 0 && may_run_hooks(b)) {
         b->hook_ran = true;
         rc = run_hook(b, "before_restore", b->hooks->before_restore, NULL, e);
@@ -296,6 +354,7 @@ int bring_in_place(struct bringing *b, struct restore_summary *sum, struct err *
     if (b->hook_ran &&
         run_hook(b, "after_restore", b->hooks->after_restore, rc ? e->message : NULL, &failed))
         report_warning(b->report, &failed);
+    start_services(b);
     *sum = s.restored;
     b->old_kept_at = s.old;
     return rc;
@@ -307,6 +366,7 @@ void bring_free(struct bringing *b)
     pool_close(&b->pool);
     snapshot_free(&b->snapshot);
     found_free(&b->found);
+    services_free(&b->services);
     conf_free(TAKE_PTR(b->hooks_conf));
     b->hooks = NULL;
 }

@@ -8,6 +8,7 @@
 #include "restore/restore.h"
 #include "snapshot/pool.h"
 #include "syncd/found.h"
+#include "syncd/services.h"
 
 struct command_args;
 struct conf;
@@ -45,7 +46,8 @@ struct bringing {
     const struct conf_source *hooks;
     struct conf *hooks_conf; /* owned, when the session's is not the one */
     bool hooks_foreign, hook_ran;
-    bool hooks_trusted; /* foreign ones may run; --run-hooks says so too */
+    bool hooks_trusted;       /* foreign ones may run; --run-hooks says so too */
+    struct services services; /* of the preset, stopped for the time of the restore */
 };
 void bring_free(struct bringing *b); /* all but the session, the report and what --json got */
 
@@ -64,7 +66,9 @@ void bring_say_summary(struct bringing *b, const struct restore_summary *sum);
 
 /* The chosen snapshot to where it was (in_place.h), by --path, --dry-run, --keep-special, --yes and
  * --run-hooks. Hooks of this machine's config run around it; those that the repository brings are
- * shown, and run only with --run-hooks. */
+ * shown, and run only with --run-hooks. Where there are none, the services of the source's preset
+ * are stopped before and started again after; what the preset knows of the danger is said first. */
+void bring_say_notice(struct report *report, const struct conf_source *source);
 int bring_in_place(struct bringing *b, struct restore_summary *sum, struct err *e);
 
 #endif

@@ -90,6 +90,8 @@ static int ask_restore(const struct rebuild *rb, struct err *e)
              "Bring %zu source%s (%s) back to where they were? What is there now is set aside, "
              "nothing is deleted.",
              count, count == 1 ? "" : "s", size);
+    for (size_t i = 0; rb->config && i < rb->source_count; i++)
+        bring_say_notice(rb->report, conf_find_source(rb->config, rb->sources[i].found->name));
     return ask_yes(question, "--yes", args_flag(rb->args, "yes") || args_flag(rb->args, "dry-run"),
                    e);
 }
@@ -109,7 +111,7 @@ static int restore_chosen(struct rebuild *rb, struct rebuild_source *f, struct b
     rc = pool_snapshot(&b->pool, &f->ref, &b->snapshot, &f->err);
     if (rc)
         return rc;
-    if (rb->config && rb->hook_count) {
+    if (rb->config) {
         b->hooks = conf_find_source(rb->config, f->found->name);
         b->hooks_foreign = true;
     }

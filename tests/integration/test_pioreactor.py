@@ -118,6 +118,72 @@ class TestDrill(PioreactorCase):
         self.assertTrue(os.path.exists(self.place.own_backup))
 
 
+class TestServices(PioreactorCase):
+    """Around a restore in place; systemctl is a script that writes down what it is told."""
+
+    def setUp(self):
+        super().setUp()
+        self.log = self.path("systemctl.log")
+        os.mkdir(self.path("bin"))
+        with open(self.path("bin", "systemctl"), "w", encoding="ascii") as f:
+            f.write(f'#!/bin/sh\necho "$*" >>{self.log}\n[ "$1" = list-units ] || exit 0\n'
+                    'echo "huey.service loaded active running Huey"\n'
+                    'echo "pioreactor-web.target loaded active active Web"\n')
+        os.chmod(self.path("bin", "systemctl"), 0o755)
+        self.path_ = {"PATH": self.path("bin") + ":" + os.environ["PATH"]}
+
+    def restore(self, leader):
+        """What systemctl was told, and what the restore said."""
+        with open(self.place.config, "a", encoding="ascii") as f:
+            f.write("changed\n")
+        if os.path.exists(self.log):
+            os.unlink(self.log)
+        text = leader.text("restore", "pioreactor", "--in-place", "--yes", env=self.path_).stdout
+        told = []
+        if os.path.exists(self.log):
+            with open(self.log, encoding="ascii") as f:
+                told = f.read().splitlines()
+        return told, text
+
+    @at_level("quick")
+    def test_what_runs_is_stopped_and_started_again(self):
+        leader = self.house()
+        leader.backup("pioreactor")
+        told, text = self.restore(leader)
+        self.assertEqual(len(told), 3, told)
+        self.assertIn("-- pioreactor* huey.service lighttpd.service", told[0])
+        self.assertEqual(told[1:], ["stop huey.service pioreactor-web.target",
+                                    "start huey.service pioreactor-web.target"])
+        self.assertIn("stopped huey.service, pioreactor-web.target", text)
+        # Its own commands stand in for that.
+        leader.sources["pioreactor"]["after_restore"] = []
+        leader.write_conf()
+        told, text = self.restore(leader)
+        self.assertEqual([t.split()[0] for t in told], ["list-units", "stop"])
+        self.assertIn("stay stopped", text)
+        leader.sources["pioreactor"]["before_restore"] = ["true"]
+        leader.write_conf()
+        self.assertEqual(self.restore(leader)[0], [])
+
+    def test_what_cannot_be_stopped_ends_it(self):
+        leader = self.house()
+        leader.backup("pioreactor")
+        with open(self.path("bin", "systemctl"), "a", encoding="ascii") as f:
+            f.write('echo "no units here"\n')
+        with open(self.path("bin", "systemctl"), encoding="ascii") as f:
+            script = f.read().replace("|| exit 0", "|| [ $1 = start ] || exit 1")
+        with open(self.path("bin", "systemctl"), "w", encoding="ascii") as f:
+            f.write(script)
+        with open(self.place.config, "a", encoding="ascii") as f:
+            f.write("changed\n")
+        answer = leader.run("restore", "pioreactor", "--in-place", "--yes", env=self.path_,
+                            expect=1).json
+        self.assertIn("stopping Pioreactor's services", answer["errors"][-1]["message"])
+        self.assertFalse(os.path.exists(os.path.join(self.tree, ".syncd-restore")))
+        with open(self.place.config, encoding="ascii") as f:
+            self.assertIn("changed", f.read())
+
+
 @at_level("quick")
 class TestSetup(PioreactorCase):
     def setup_preset(self, leader, *words, **kwargs):

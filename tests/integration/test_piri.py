@@ -7,6 +7,7 @@ import time
 from harness import bank, piri
 from harness.case import Case, at_level
 from harness.leader import Worker
+from harness.terminal import Terminal
 
 
 class PiriCase(Case):
@@ -126,6 +127,21 @@ class TestPreset(PiriCase):
             self.assertFalse(os.path.exists(os.path.join(root, gone)), gone)
         for there in (*piri.DATABASES, "claim/CURRENT"):
             self.assertTrue(os.path.exists(os.path.join(root, there)), there)
+
+    def test_the_danger_is_said_before_the_question(self):
+        leader = self.house()
+        leader.backup("piri")
+        os.unlink(os.path.join(self.data_dir, piri.DATABASES[0]))
+        terminal = Terminal(leader.argv("restore", "piri", "--in-place"), leader.environment(),
+                            cwd=leader.folder)
+        self.addCleanup(terminal.close)
+        shown = terminal.expect("are set aside")
+        self.assertIn("nonce", shown[:shown.index("are set aside")])
+        terminal.type("n")
+        self.assertEqual(terminal.wait(), 1)
+        # Also when nobody is asked.
+        text = leader.text("restore", "piri", "--in-place", "--yes")
+        self.assertIn("nonce", text.stdout + text.stderr)
 
     def test_memory_and_missing_are_named(self):
         leader = self.leader([], {})
