@@ -29,6 +29,7 @@ class TestInstall(Case):
         for name in ("usr/bin/syncd", "usr/lib/systemd/system/syncd.service",
                      "usr/lib/sysusers.d/syncd.conf", "usr/lib/tmpfiles.d/syncd.conf",
                      "usr/share/doc/syncd/syncd.conf.example",
+                     "usr/share/doc/syncd/presets/pioreactor.md",
                      "usr/share/syncd/monitoring/prometheus.rules.yml"):
             self.assertTrue(os.path.isfile(os.path.join(root, name)), name)
 
