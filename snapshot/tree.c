@@ -40,6 +40,7 @@ static void drop_attempt(struct tree *t)
     }
     free(t->totals.failed);
     t->totals = (struct source_totals){0};
+    tree_leveldb_reset(t);
     t->next_database = t->parent_entries = t->vanished_count = t->special_count = 0;
 }
 
@@ -51,6 +52,7 @@ void tree_close(struct tree *t)
     for (size_t i = 0; i < t->database_count; i++)
         free(t->databases[i].path);
     free(t->databases);
+    tree_leveldb_free(t);
     tree_roots_free(&t->roots);
     free(t);
 }
@@ -65,6 +67,8 @@ int tree_begin(struct tree *t, const struct source_run *run, struct plan *plan, 
     int rc = spool_open(t->o.dir, &t->out, e);
     if (rc == 0)
         rc = spool_open(t->o.dir, &t->vanished, e);
+    if (rc == 0)
+        rc = spool_open(t->o.dir, &t->member_entries, e);
     if (rc == 0)
         rc = id_table_open(t->o.dir, NULL, &t->links, e);
     if (rc == 0)

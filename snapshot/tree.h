@@ -31,9 +31,10 @@ bool tree_is_unchanged(const struct tree *t); /* since the parent, whose entries
 int tree_begin(struct tree *t, const struct source_run *run, struct plan *plan, bool audit,
                struct err *e);
 
-/* Takes all databases. One that fails is given up for this run; *ret_again: its state in the parent
- * can only be carried over by a new run without this one's parts (plan_is_mixed): abort, make a new
- * plan without leftovers, and call tree_begin again. ERR: the run itself cannot go on. */
+/* Takes all databases, then LevelDB folders, each as one state. A database that fails is given up
+ * for this run; *ret_again: its state in the parent can only be carried over by a new run without
+ * this one's parts (plan_is_mixed): abort, make a new plan without leftovers, and call tree_begin
+ * again. ERR: the run itself cannot go on. */
 int tree_take_databases(struct tree *t, bool *ret_again, struct err *e);
 
 /* Everything else. */

@@ -114,10 +114,7 @@ static int audit_database(struct tree *t, struct tree_database *d, const struct 
                           struct err *e)
 {
     if (!same_image(&d->entry, before)) {
-        tree_notice(t,
-                    "%s: ALARM: it changed although its inode, size and times said that it had "
-                    "not; snapshots since the last full scan may hold an older state of it",
-                    d->path);
+        tree_alarm(t, d->path);
         return 0;
     }
     entry_free(&d->entry);
@@ -176,7 +173,7 @@ int tree_take_databases(struct tree *t, bool *ret_again, struct err *e)
         if (rc == 0 && before && before->type == ENTRY_IMAGE)
             *ret_again |= plan_is_mixed(t->plan, before->image.id);
     }
-    return rc;
+    return rc || *ret_again ? rc : tree_take_leveldbs(t, e);
 }
 
 int tree_images(const struct tree *t, struct entry_image **ret, size_t *ret_count, struct err *e)

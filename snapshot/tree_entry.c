@@ -36,7 +36,15 @@ int tree_emit(struct tree *t, const struct entry *entry, uint64_t *ret_at, struc
     return rc;
 }
 
-static void note_as_of(struct tree *t, int64_t as_of_us)
+void tree_alarm(const struct tree *t, const char *path)
+{
+    tree_notice(t,
+                "%s: ALARM: it changed although its inode, size and times said that it had not; "
+                "snapshots since the last full scan may hold an older state of it",
+                path);
+}
+
+void tree_note_as_of(struct tree *t, int64_t as_of_us)
 {
     if (!t->totals.as_of_us || as_of_us < t->totals.as_of_us)
         t->totals.as_of_us = as_of_us;
@@ -47,7 +55,7 @@ int tree_emit_fresh(struct tree *t, const struct entry *entry, int64_t as_of_us,
 {
     int rc = tree_emit(t, entry, ret_at, e);
     if (rc == 0) {
-        note_as_of(t, as_of_us);
+        tree_note_as_of(t, as_of_us);
         t->totals.fresh++;
     }
     return rc;
@@ -62,7 +70,7 @@ int tree_emit_same(struct tree *t, struct entry *before, uint64_t *ret_at, struc
     signature_clear_missing(&before->signature);
     int rc = tree_emit(t, before, ret_at, e);
     if (rc == 0) {
-        note_as_of(t, t->began_us);
+        tree_note_as_of(t, t->began_us);
         t->totals.same += !was_carried;
         t->totals.fresh += was_carried;
     }
@@ -81,19 +89,31 @@ int tree_emit_database(struct tree *t, struct tree_database *d, struct entry *be
     return tree_emit_fresh(t, &d->entry, d->entry.as_of_us, NULL, e);
 }
 
-int tree_emit_databases(struct tree *t, const char *before_path, struct err *e)
+/* What was given up is gone like any other file. */
+static struct tree_database *pending_database(struct tree *t)
 {
-    int rc = 0;
     for (; t->next_database < t->database_count; t->next_database++) {
         struct tree_database *d = &t->databases[t->next_database];
-        if (before_path && strcmp(d->path, before_path) >= 0)
-            break;
-        /* The walk did not meet it, so it was deleted after it was taken; what was given up is gone
-         * like any other file. */
         if (!d->done && d->has_entry)
-            rc = tree_emit_database(t, d, NULL, e);
-        if (rc)
+            return d;
+    }
+    return NULL;
+}
+
+/* What the walk did not meet was deleted after it was taken. */
+int tree_emit_pending(struct tree *t, const char *before_path, struct err *e)
+{
+    int rc = 0;
+    while (rc == 0) {
+        char path[TREE_MEMBER_PATH];
+        struct tree_database *d = pending_database(t);
+        const char *member = tree_leveldb_pending(t, path);
+        bool is_member = member && (!d || strcmp(member, d->path) < 0);
+        const char *next = is_member ? member : d ? d->path : NULL;
+        if (!next || (before_path && strcmp(next, before_path) >= 0))
             break;
+        rc = is_member ? tree_leveldb_emit(t, tree_leveldb_of(t, member), member, NULL, e)
+                       : tree_emit_database(t, d, NULL, e);
     }
     return rc;
 }
@@ -176,7 +196,7 @@ static void book_carried(struct tree *t, const struct entry *entry)
 {
     struct tree_database *d =
         entry->type == ENTRY_IMAGE ? tree_find_database(t, entry->path) : NULL;
-    note_as_of(t, entry->as_of_us);
+    tree_note_as_of(t, entry->as_of_us);
     t->totals.carried++;
     if (d) {
         d->is_carried = true;

@@ -161,7 +161,8 @@ static int end_entry(struct reading *r, struct entry *n, struct err *e)
     struct stat after;
     if (fstat(r->fd, &after) < 0)
         return err_sys(e, errno, n->path, "cannot look at %s", n->path);
-    if (!same_state(&r->st, &after))
+    bool grown = r->f->grows && after.st_ino == r->st.st_ino && after.st_size >= r->st.st_size;
+    if (!grown && !same_state(&r->st, &after))
         return changed(r, e);
     if (r->holes.bad)
         return err_nomem(e);

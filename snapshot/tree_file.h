@@ -12,7 +12,10 @@ struct tree_file {
     const struct source_run *run;
     struct chunk_table *known;
     const struct tree_item *item; /* NODE of a regular file */
-    uint64_t shipped_bytes;       /* out: in chunks that were not known */
+    /* It is only ever appended to: what was there when the reading began is what counts, and that
+     * it grows meanwhile is no change. */
+    bool grows;
+    uint64_t shipped_bytes; /* out: in chunks that were not known */
 };
 
 /* Reads the file and fills *ret. A file that changes meanwhile is read again, three times in all.

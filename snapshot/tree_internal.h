@@ -25,6 +25,30 @@ struct tree_database {
     struct entry entry;
 };
 
+#define TREE_MEMBER_PATH (ENTRY_PATH_MAX + 64)
+
+/* A LevelDB folder: its files are taken as one state (tree_leveldb.c). */
+struct tree_leveldb {
+    char *path;
+    bool given_up; /* failed in this run: err */
+    struct err err;
+    int64_t as_of_us;
+};
+
+/* One of its files: a table, a log, the manifest or CURRENT. */
+struct tree_member {
+    uint32_t folder; /* in tree.leveldbs */
+    uint32_t round;  /* of the cut that saw it last */
+    char name[32];
+    bool had;         /* the parent has an entry of it, at before_at in o.parent */
+    bool taken, same; /* its entry is at `at` in tree.member_entries; it is the parent's */
+    bool done;        /* emitted */
+    uint64_t before_at, at;
+    ino_t inode; /* how it looked just before it was read, with: */
+    off_t size;
+    int64_t mtime_ns, ctime_ns;
+};
+
 struct tree {
     struct source_options o;
     struct tree_roots roots;
@@ -34,6 +58,11 @@ struct tree {
     uint64_t before_at; /* of the parent's entry in hand, in o.parent */
     size_t database_count, database_cap, next_database;
     struct tree_database *databases; /* ascending by path */
+    size_t leveldb_count, leveldb_cap;
+    struct tree_leveldb *leveldbs; /* ascending by path */
+    size_t member_count, member_cap, members_sorted, next_member;
+    struct tree_member *members; /* the first members_sorted: ascending by path */
+    struct spool *member_entries;
     int64_t began_us;
     struct spool *out;      /* the new entries, ascending */
     struct spool *vanished; /* the parent's that are not there any more */
@@ -60,6 +89,29 @@ int tree_take_database(struct tree *t, struct tree_database *d, struct err *e);
 /* Whether the database looks as it did when the parent's entry was taken. */
 bool tree_database_looks_same(const char *path, const struct entry *before);
 
+/* ---- tree_leveldb.c ---- */
+
+/* Remembers the folder when it is one of LevelDB's. */
+int tree_leveldb_look(struct tree *t, const struct tree_item *item, struct err *e);
+struct tree_leveldb *tree_leveldb_find(const struct tree *t, const char *path);
+/* The folder that the file is a member of, by its name; NULL: it is a file like others. */
+struct tree_leveldb *tree_leveldb_of(const struct tree *t, const char *path);
+/* Remembers a member that the scan has met; `before` (or NULL) is the entry in hand. */
+int tree_leveldb_note(struct tree *t, const struct tree_leveldb *l, const struct tree_item *item,
+                      const struct entry *before, struct err *e);
+/* Takes all folders, each as one state, or gives it up. An error is the run's. */
+int tree_take_leveldbs(struct tree *t, struct err *e);
+/* The path of the first member that is taken and not emitted yet, in *ret; NULL: there is none. */
+const char *tree_leveldb_pending(struct tree *t, char ret[static TREE_MEMBER_PATH]);
+/* Whether the path is a member that was taken. */
+bool tree_leveldb_has(const struct tree *t, const char *path);
+/* What becomes of a path that is a member by its name: what was taken, or (given up) what the
+ * parent had, or nothing, when it came after the cut. */
+int tree_leveldb_emit(struct tree *t, const struct tree_leveldb *l, const char *path,
+                      struct entry *before, struct err *e);
+void tree_leveldb_reset(struct tree *t); /* for another attempt */
+void tree_leveldb_free(struct tree *t);
+
 /* ---- tree_entry.c ---- */
 
 /* Adds the entry to the new list. */
@@ -67,8 +119,13 @@ int tree_emit(struct tree *t, const struct entry *entry, uint64_t *ret_at, struc
 int tree_emit_fresh(struct tree *t, const struct entry *entry, int64_t as_of_us, uint64_t *ret_at,
                     struct err *e);
 int tree_emit_same(struct tree *t, struct entry *before, uint64_t *ret_at, struct err *e);
-/* Databases that sort before the path (NULL: all that are left) and were not met by the walk. */
-int tree_emit_databases(struct tree *t, const char *before_path, struct err *e);
+/* What was taken before the walk, sorts before the path (NULL: all that is left) and was not met.
+ */
+int tree_emit_pending(struct tree *t, const char *before_path, struct err *e);
+/* Something in the snapshot is as old as that. */
+void tree_note_as_of(struct tree *t, int64_t as_of_us);
+/* Says that an unchanged look was wrong. */
+void tree_alarm(const struct tree *t, const char *path);
 int tree_emit_database(struct tree *t, struct tree_database *d, struct entry *before,
                        struct err *e);
 /* Notes the failure and carries the parent's entry over, if there is one. */

@@ -30,6 +30,22 @@ static int scan_file(struct tree *t, const struct tree_item *item, const struct 
     return tree_file_is_database(item, &kind) ? add_database(t, item, kind, e) : 0;
 }
 
+static int scan_member(struct tree *t, const struct tree_leveldb *l, const struct tree_item *item,
+                       const struct entry *before, bool *ret_same, struct err *e)
+{
+    *ret_same =
+        before && before->type == ENTRY_FILE && signature_holds(&before->signature, &item->st);
+    return tree_leveldb_note(t, l, item, before, e);
+}
+
+static int scan_folder(struct tree *t, const struct tree_item *item, const struct entry *before,
+                       bool *ret_same, struct err *e)
+{
+    *ret_same =
+        before && before->type == ENTRY_DIR && signature_holds(&before->signature, &item->st);
+    return tree_leveldb_look(t, item, e);
+}
+
 static void note_root(struct tree *t, const struct entry *before)
 {
     for (size_t i = 0; before && i < t->roots.count; i++)
@@ -46,13 +62,15 @@ static int scan_item(void *arg, const struct tree_item *item, struct entry *befo
         t->changed = true;
         return 0;
     }
+    const struct tree_leveldb *l = tree_leveldb_of(t, item->path);
     if (tree_is_sidecar(t, item->path))
         same = before == NULL;
+    else if (S_ISREG(item->st.st_mode) && l)
+        rc = scan_member(t, l, item, before, &same, e);
     else if (S_ISREG(item->st.st_mode))
         rc = scan_file(t, item, before, &same, e);
     else if (S_ISDIR(item->st.st_mode))
-        same =
-            before && before->type == ENTRY_DIR && signature_holds(&before->signature, &item->st);
+        rc = scan_folder(t, item, before, &same, e);
     else if (S_ISLNK(item->st.st_mode))
         same = before && before->type == ENTRY_SYMLINK &&
                signature_holds(&before->signature, &item->st);
@@ -91,7 +109,8 @@ int tree_scan(struct tree *t, struct plan *plan, struct err *e)
                            .item = scan_item,
                            .unknown = scan_unknown,
                            .gone = scan_gone,
-                           .arg = t};
+                           .arg = t,
+                           .before_at = &t->before_at};
     t->plan = plan;
     t->changed = !t->o.has_parent;
     return tree_merge(&m, e);

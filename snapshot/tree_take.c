@@ -57,15 +57,34 @@ static int read_link(const struct tree_item *item, char **ret, struct err *e)
     return *ret ? 0 : err_nomem(e);
 }
 
+/* So that a restore knows; the user is told once. */
+static int label_leveldb(const struct tree *t, struct entry *n, const struct entry *before,
+                         struct err *e)
+{
+    static const char label[] = ENTRY_LEVELDB;
+    n->details.data = (uint8_t *)strdup(label);
+    n->details.len = n->details.data ? sizeof label - 1 : 0;
+    if (!before || !before->details.len)
+        tree_notice(t,
+                    "%s is a LevelDB folder: its files are kept as a power cut would leave them, "
+                    "which LevelDB repairs when it opens them",
+                    n->path);
+    return n->details.data ? 0 : err_nomem(e);
+}
+
 /* A folder or a link: everything about it is read in one go. */
 static int take_plain(struct tree *t, const struct tree_item *item, enum entry_type type,
                       struct entry *before, struct err *e)
 {
     struct err why = ERR_INIT;
     struct entry n = {0};
-    if (is_same(before, type, item) && !t->audit)
+    const struct tree_leveldb *l = type == ENTRY_DIR ? tree_leveldb_find(t, item->path) : NULL;
+    bool same = is_same(before, type, item) && (before->details.len > 0) == (l != NULL);
+    if (same && !t->audit)
         return tree_emit_same(t, before, NULL, e);
     int rc = begin_entry(item, type, &n, &why);
+    if (rc == 0 && l)
+        rc = label_leveldb(t, &n, before, &why);
     if (rc == 0 && type == ENTRY_SYMLINK)
         rc = read_link(item, &n.link, &why);
     if (rc == 0)
@@ -74,7 +93,7 @@ static int take_plain(struct tree *t, const struct tree_item *item, enum entry_t
         rc = before ? tree_vanish(t, before, e) : 0;
     else if (rc)
         rc = fail_or_end(t, item, &why, before, e);
-    else if (is_same(before, type, item))
+    else if (same)
         rc = tree_emit_same(t, before, NULL, e);
     else
         rc = tree_emit_fresh(t, &n, t->began_us, NULL, e);
@@ -162,10 +181,7 @@ static int emit_file(struct tree *t, const struct tree_item *item, const struct 
     bool looked_same = is_same(before, ENTRY_FILE, item) && plan_lists(t->plan, before);
     bool differs = looked_same && (shipped_bytes > 0 || taken->size != before->size);
     if (differs)
-        tree_notice(t,
-                    "%s: ALARM: it changed although its inode, size and times said that it had "
-                    "not; snapshots since the last full scan may hold an older state of it",
-                    item->path);
+        tree_alarm(t, item->path);
     if (looked_same && !differs)
         rc = tree_emit_same(t, before, &at, e);
     else
@@ -220,22 +236,35 @@ static int skip_special(struct tree *t, const struct tree_item *item)
     return 0;
 }
 
+static int take_folder(struct tree *t, const struct tree_item *item, struct entry *before,
+                       struct err *e)
+{
+    struct tree_leveldb *l = tree_leveldb_find(t, item->path);
+    int rc = 0;
+    if (item->foreign)
+        tree_notice(t,
+                    "%s is on another file system and is not entered; name it in the source's "
+                    "path if it belongs to it",
+                    item->path);
+    if (l && l->given_up)
+        rc = tree_note_failed(t, item->path, l->err.message, &l->err, e);
+    return rc ? rc : take_plain(t, item, ENTRY_DIR, before, e);
+}
+
 static int take_node(struct tree *t, const struct tree_item *item, struct entry *before,
                      struct err *e)
 {
     struct tree_database *d = tree_find_database(t, item->path);
+    const struct tree_leveldb *l = tree_leveldb_of(t, item->path);
     if (tree_is_sidecar(t, item->path))
         return 0;
+    if (l && S_ISREG(item->st.st_mode))
+        return tree_leveldb_emit(t, l, item->path, before, e);
     switch (item->st.st_mode & S_IFMT) {
     case S_IFREG:
         return d ? tree_emit_database(t, d, before, e) : take_file(t, item, before, e);
     case S_IFDIR:
-        if (item->foreign)
-            tree_notice(t,
-                        "%s is on another file system and is not entered; name it in the source's "
-                        "path if it belongs to it",
-                        item->path);
-        return take_plain(t, item, ENTRY_DIR, before, e);
+        return take_folder(t, item, before, e);
     case S_IFLNK:
         return take_plain(t, item, ENTRY_SYMLINK, before, e);
     default:
@@ -247,7 +276,7 @@ static int take_item(void *arg, const struct tree_item *item, struct entry *befo
 {
     struct tree *t = arg;
     struct tree_database *d = tree_find_database(t, item->path);
-    int rc = tree_emit_databases(t, item->path, e);
+    int rc = tree_emit_pending(t, item->path, e);
     if (rc == 0 && before) {
         t->parent_entries++;
         rc = tree_note_linked(t, before, e);
@@ -275,23 +304,33 @@ static int take_unknown(void *arg, const struct tree_item *item, struct err *e)
     return item->told ? 0 : tree_note_failed(t, item->path, item->err.message, &item->err, e);
 }
 
+/* A compaction deletes tables by the dozen; that is nothing to wonder at. */
+static int take_gone_member(struct tree *t, struct entry *before, struct err *e)
+{
+    const struct tree_leveldb *l = tree_leveldb_of(t, before->path);
+    t->totals.gone++;
+    return l->given_up ? tree_carry(t, before, l->err.message, e) : 0;
+}
+
 static int take_gone(void *arg, struct entry *before, const struct err *why, struct err *e)
 {
     struct tree *t = arg;
     if (before->type == ENTRY_CONFIG)
         return 0;
-    int rc = tree_emit_databases(t, before->path, e);
+    int rc = tree_emit_pending(t, before->path, e);
     if (rc == 0)
         rc = tree_note_linked(t, before, e);
     if (rc)
         return rc;
     const struct tree_database *d = tree_find_database(t, before->path);
-    if ((d && d->has_entry) || tree_is_sidecar(t, before->path) ||
-        !tree_roots_cover(&t->roots, before->path)) {
+    if ((d && d->has_entry) || tree_leveldb_has(t, before->path) ||
+        tree_is_sidecar(t, before->path) || !tree_roots_cover(&t->roots, before->path)) {
         t->totals.gone++;
         return 0;
     }
     t->parent_entries++;
+    if (!why && tree_leveldb_of(t, before->path))
+        return take_gone_member(t, before, e);
     return why ? tree_carry(t, before, why->message, e) : tree_vanish(t, before, e);
 }
 
@@ -309,7 +348,7 @@ int tree_take_files(struct tree *t, struct err *e)
     t->began_us = clock_now_us();
     int rc = tree_merge(&m, e);
     if (rc == 0)
-        rc = tree_emit_databases(t, NULL, e);
+        rc = tree_emit_pending(t, NULL, e);
     if (rc == 0)
         rc = tree_judge_vanished(t, e);
     if (rc == 0 && t->special_count > SPECIAL_TOLD)
