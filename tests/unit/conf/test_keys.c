@@ -65,15 +65,10 @@ static void near_words_are_near(void **state)
     }
 }
 
-/* conf/syncd.conf.example, found from this file's place in the source tree. */
 static void read_example(struct buf *ret)
 {
-    char path[1024];
     struct err e = ERR_INIT;
-    const char *end = strstr(__FILE__, "tests/unit/");
-    assert_non_null(end);
-    snprintf(path, sizeof path, "%.*sconf/syncd.conf.example", (int)(end - __FILE__), __FILE__);
-    if (io_read_file(path, CONF_FILE_LIMIT, ret, &e))
+    if (io_read_file(SYNCD_SOURCE_DIR "/conf/syncd.conf.example", CONF_FILE_LIMIT, ret, &e))
         fail_msg("%s", e.message);
 }
 

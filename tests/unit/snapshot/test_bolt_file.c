@@ -33,8 +33,7 @@ static void load(const char *name, struct buf *ret)
 {
     struct err e = ERR_INIT;
     char path[512];
-    const char *slash = strrchr(__FILE__, '/');
-    snprintf(path, sizeof path, "%.*s/fixtures/%s", (int)(slash - __FILE__), __FILE__, name);
+    snprintf(path, sizeof path, SYNCD_SOURCE_DIR "/tests/unit/snapshot/fixtures/%s", name);
     if (io_read_file(path, FILE_LIMIT, ret, &e))
         fail_msg("%s: %s", path, e.message);
 }

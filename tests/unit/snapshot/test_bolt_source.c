@@ -48,12 +48,11 @@ static int setup(void **state)
     struct house *h = calloc(1, sizeof *h);
     struct store_options o = {.name = "w1"};
     struct err e = ERR_INIT;
-    char path[512], url[160];
-    const char *slash = strrchr(__FILE__, '/');
+    const char path[] = SYNCD_SOURCE_DIR "/tests/unit/snapshot/fixtures/small.bolt";
+    char url[160];
     snprintf(h->dir, sizeof h->dir, "/tmp/syncd-test-XXXXXX");
     assert_non_null(mkdtemp(h->dir));
     snprintf(h->db, sizeof h->db, "%s/live.db", h->dir);
-    snprintf(path, sizeof path, "%.*s/fixtures/small.bolt", (int)(slash - __FILE__), __FILE__);
     assert_int_equal(io_read_file(path, 1 << 20, &h->fixture, &e), 0);
     assert_int_equal(digest_init(&e), 0);
     repository_new("test", &h->repo);
