@@ -11,7 +11,7 @@ struct err;
 
 /* Content in more pieces than this is written anew from there on: a record of an entry has a limit,
  * and so has the memory for its runs. */
-#define CONTENT_RUNS_MAX 50000u
+#define CONTENT_RUNS_MAX 400000u
 
 struct content_writer {
     struct pipeline *pipeline;

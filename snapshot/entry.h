@@ -8,7 +8,7 @@
 struct err;
 
 #define ENTRY_PATH_MAX 4096u
-#define ENTRY_RECORD_MAX (1u << 20)
+#define ENTRY_RECORD_MAX (8u << 20)
 
 enum entry_type {
     ENTRY_FILE = 1,

@@ -25,6 +25,11 @@ struct id_table {
     int fd;
     char *dir, *path; /* path NULL: temporary */
     uint64_t capacity, count;
+    bool head_is_old; /* in the file */
+    /* What was looked up last: it is often put next. */
+    bool has_last;
+    uint8_t last_key[ID_TABLE_KEY], last_value[ID_TABLE_VALUE];
+    uint64_t last_slot;
 };
 
 static int cannot_use(const struct id_table *t, const char *doing, struct err *e)
@@ -36,6 +41,7 @@ static int cannot_use(const struct id_table *t, const char *doing, struct err *e
 static int write_head(struct id_table *t, struct err *e)
 {
     uint8_t head[24];
+    t->head_is_old = false;
     memcpy(head, magic, sizeof magic);
     le64_put(head + 8, t->capacity);
     le64_put(head + 16, t->count);
@@ -46,6 +52,7 @@ int id_table_empty(struct id_table *t, struct err *e)
 {
     t->capacity = CAPACITY_FIRST;
     t->count = 0;
+    t->has_last = false;
     if (io_ftruncate(t->fd, 0) < 0 || io_ftruncate(t->fd, HEAD + t->capacity * SLOT) < 0)
         return cannot_use(t, "write", e);
     return write_head(t, e);
@@ -95,6 +102,8 @@ void id_table_close(struct id_table *t)
 {
     if (!t)
         return;
+    if (t->head_is_old)
+        (void)!write_head(t, NULL);
     mem_closep(&t->fd);
     free(t->dir);
     free(t->path);
@@ -151,12 +160,27 @@ static int find_slot(struct id_table *t, const uint8_t *key, uint64_t *ret_slot,
     }
 }
 
+static int look_up(struct id_table *t, const uint8_t *key, struct err *e)
+{
+    if (t->has_last && memcmp(t->last_key, key, ID_TABLE_KEY) == 0)
+        return 0;
+    t->has_last = false;
+    int rc = find_slot(t, key, &t->last_slot, t->last_value, e);
+    if (rc)
+        return rc;
+    memcpy(t->last_key, key, ID_TABLE_KEY);
+    t->has_last = true;
+    return 0;
+}
+
 int id_table_get(struct id_table *t, const uint8_t key[static ID_TABLE_KEY],
                  uint8_t ret[static ID_TABLE_VALUE], struct err *e)
 {
-    uint64_t slot;
-    int rc = find_slot(t, key, &slot, ret, e);
-    return rc ? rc : !is_zero(ret);
+    int rc = look_up(t, key, e);
+    if (rc)
+        return rc;
+    memcpy(ret, t->last_value, ID_TABLE_VALUE);
+    return !is_zero(ret);
 }
 
 static int write_slot(struct id_table *t, uint64_t slot, const uint8_t *key, const uint8_t *value,
@@ -230,6 +254,7 @@ static int grow(struct id_table *t, id_table_live_fn *live, const void *arg, str
     t->fd = to.fd;
     t->capacity = to.capacity;
     t->count = to.count;
+    t->has_last = false;
     return 0;
 }
 
@@ -237,16 +262,16 @@ int id_table_put(struct id_table *t, const uint8_t key[static ID_TABLE_KEY],
                  const uint8_t value[static ID_TABLE_VALUE], id_table_live_fn *live,
                  const void *arg, struct err *e)
 {
-    uint64_t slot;
-    uint8_t before[ID_TABLE_VALUE];
     int rc = t->count >= t->capacity / 4 * 3 ? grow(t, live, arg, e) : 0;
     if (rc == 0)
-        rc = find_slot(t, key, &slot, before, e);
+        rc = look_up(t, key, e);
     if (rc == 0)
-        rc = write_slot(t, slot, key, value, e);
-    if (rc == 0 && is_zero(before)) {
+        rc = write_slot(t, t->last_slot, key, value, e);
+    if (rc == 0 && is_zero(t->last_value)) {
         t->count++;
-        rc = write_head(t, e);
+        t->head_is_old = true;
     }
+    memcpy(t->last_value, value, ID_TABLE_VALUE);
+    t->has_last &= rc == 0;
     return rc;
 }

@@ -16,7 +16,8 @@ struct err;
 struct id_table;
 
 /* `path` NULL: a temporary file in `dir`. Else the table in this file, made when it is missing;
- * one that is damaged is emptied (its note is zeros then). The file keeps what is put at once. */
+ * one that is damaged is emptied (its note is zeros then). The file keeps what is put at once, but
+ * its count of keys only when it is closed: after a crash a named table must be emptied. */
 int id_table_open(const char *dir, const char *path, struct id_table **ret, struct err *e);
 void id_table_close(struct id_table *t); /* NULL is fine */
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "snapshot/content.h"
+#include "snapshot/dump_summary.h"
 #include "snapshot/postgres_source.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/err.h"
@@ -113,6 +114,8 @@ static int pump(struct streaming *t, struct err *e)
             return content_end(&t->w, e);
         if (n < 0)
             continue;
+        if (t->s->summary)
+            dump_summary_feed(t->s->summary, t->buffer, (size_t)n);
         rc = content_write(&t->w, t->buffer, (size_t)n, e);
         if (rc)
             return rc;

@@ -2,11 +2,13 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "conf/conf.h"
 #include "snapshot/content.h"
+#include "snapshot/dump_summary.h"
 #include "snapshot/plan.h"
 #include "snapshot/spool.h"
 #include "syncd/base/clock.h"
@@ -16,9 +18,11 @@
 #define ENTRIES_MAX 2 /* the dump and the globals */
 #define ARGV_FIXED 16
 
-/* Small enough that a changed row ships little, large enough that the table of chunks stays small
- * beside the dump. */
-#define CHUNK_BYTES 1024u
+/* Small enough that a changed row ships little; a large dump gets larger ones, so that the table of
+ * chunks stays below some 40 MB of tmpfs. */
+#define CHUNK_BYTES_MIN 1024u
+#define CHUNK_BYTES_MAX 65536u
+#define CHUNKS_MAX 1048576u
 #define GLOBALS_CHUNK_BYTES 512u
 
 struct dump {
@@ -32,6 +36,7 @@ struct dump {
     struct plan *plan;
     char *dump_path;      /* "<schema>.dump" */
     uint64_t size_before; /* of the parent's dump */
+    uint32_t chunk_bytes; /* the average */
     size_t entry_count;
     struct entry entries[ENTRIES_MAX]; /* ascending by path */
     struct source_totals totals;
@@ -39,13 +44,8 @@ struct dump {
 
 /* ---- looking ---- */
 
-/* One schema gives the dump its name, else the database does; a name that is no file name is
- * written with %XX. */
-static char *name_of_dump(const struct dump *d)
+char *postgres_dump_name(const char *name)
 {
-    char *const *schemas = d->o.source->schemas;
-    const char *name =
-        schemas && schemas[0] && !schemas[1] ? schemas[0] : postgres_database(d->conn);
     char *path = malloc(3 * strlen(name) + sizeof ".dump"), *at = path;
     for (; path && *name; name++) {
         bool plain = *name != '/' && *name != '%' && (unsigned char)*name >= ' ' &&
@@ -57,11 +57,40 @@ static char *name_of_dump(const struct dump *d)
     return path;
 }
 
+/* One schema gives the dump its name, else the database does. */
+static char *name_of_dump(const struct dump *d)
+{
+    char *const *schemas = d->o.source->schemas;
+    bool only = schemas && schemas[0] && !schemas[1];
+    return postgres_dump_name(only ? schemas[0] : postgres_database(d->conn));
+}
+
+/* Other chunks ship everything again: the parent's are kept until they are far from right. */
+static uint32_t choose_chunks(const struct dump *d, uint32_t before)
+{
+    uint64_t bytes = d->size_before ? d->size_before : d->facts.size_bytes;
+    uint32_t right = CHUNK_BYTES_MIN;
+    while (right < CHUNK_BYTES_MAX && bytes / right > CHUNKS_MAX)
+        right *= 2;
+    bool usable =
+        before >= CHUNK_BYTES_MIN && before <= CHUNK_BYTES_MAX && (before & (before - 1)) == 0;
+    return usable && before >= right / 2 && before <= right * 4 ? before : right;
+}
+
+static uint32_t chunks_of(const struct entry *n)
+{
+    json_auto_t *j = json_loadb((const char *)n->details.data, n->details.len, 0, NULL);
+    json_int_t bytes = json_integer_value(json_object_get(j, "chunk_bytes"));
+    return bytes > 0 && bytes <= CHUNK_BYTES_MAX ? (uint32_t)bytes : 0;
+}
+
 /* Whether the parent's entry of this name was taken with the same evidence. */
 static bool is_same(struct dump *d, const struct entry *n)
 {
-    if (n->type == ENTRY_DUMP && strcmp(n->path, d->dump_path) == 0)
+    if (n->type == ENTRY_DUMP && strcmp(n->path, d->dump_path) == 0) {
         d->size_before = n->size;
+        d->chunk_bytes = chunks_of(n);
+    }
     return n->type == ENTRY_DUMP && !n->carried && n->signature.len == strlen(d->evidence) &&
            memcmp(n->signature.data, d->evidence, n->signature.len) == 0;
 }
@@ -83,6 +112,7 @@ static int compare_with_parent(struct dump *d, struct err *e)
         }
         entry_free(&n);
     }
+    d->chunk_bytes = choose_chunks(d, d->chunk_bytes);
     d->unchanged = d->o.has_parent && other == 0 && same == (d->o.source->globals ? 2 : 1);
     return rc;
 }
@@ -121,6 +151,19 @@ static bool dump_is_unchanged(const void *of)
 
 /* ---- taking ---- */
 
+static void tell(const struct dump *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void tell(const struct dump *d, const char *fmt, ...)
+{
+    char text[512];
+    va_list args;
+    if (!d->run->notice)
+        return;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    d->run->notice(d->run->arg, text);
+}
+
 /* The transaction whose snapshot pg_dump will see, and what was true in it. */
 static int begin(struct dump *d, char **ret_snapshot, struct err *e)
 {
@@ -143,17 +186,23 @@ static int begin(struct dump *d, char **ret_snapshot, struct err *e)
 }
 
 /* What is known of the dump, for people and for creating the database again. */
-static int make_details(const struct dump *d, struct entry *n, struct err *e)
+static int make_details(const struct dump *d, const struct dump_summary *summary, struct entry *n,
+                        struct err *e)
 {
     const struct postgres_facts *f = &d->facts;
-    json_auto_t *schemas = json_array();
+    bool whole = !d->o.source->schemas || !d->o.source->schemas[0];
+    json_auto_t *asked = json_array();
     for (conf_list s = d->o.source->schemas; s && *s; s++)
-        json_array_append_new(schemas, json_string(*s));
-    json_auto_t *j = json_pack("{s:i, s:i, s:s, s:s?, s:s?, s:s?, s:s?, s:s?, s:s?, s:O}", "server",
-                               postgres_version(d->conn), "pg_dump", d->dump_version, "database",
-                               postgres_database(d->conn), "encoding", f->encoding, "collate",
-                               f->collate, "ctype", f->ctype, "provider", f->provider, "locale",
-                               f->locale, "owner", f->owner, "schemas", schemas);
+        json_array_append_new(asked, json_string(*s));
+    json_auto_t *j =
+        json_pack("{s:i, s:i, s:s, s:b, s:i, s:O, s:O?, s:O?, s:s?, s:s?, s:s?, s:s?, s:s?, s:s?}",
+                  "server", postgres_version(d->conn), "pg_dump", d->dump_version, "database",
+                  postgres_database(d->conn), "whole", (int)whole, "chunk_bytes",
+                  (int)d->chunk_bytes, "schemas", summary ? dump_summary_schemas(summary) : asked,
+                  "rows", summary ? dump_summary_rows(summary) : NULL, "owners",
+                  summary ? dump_summary_owners(summary) : NULL, "encoding", f->encoding, "collate",
+                  f->collate, "ctype", f->ctype, "provider", f->provider, "locale", f->locale,
+                  "owner", f->owner);
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
     if (!text)
         return err_set(e, ERR_SOURCE, n->path, "the names in the database are no UTF-8");
@@ -171,13 +220,6 @@ static int begin_entry(struct dump *d, const char *path, struct entry **ret, str
     d->entry_count++;
     *ret = n;
     return n->path && n->signature.data ? 0 : err_nomem(e);
-}
-
-static int end_entry(struct dump *d, const struct entry *n)
-{
-    d->totals.fresh++;
-    d->totals.size_bytes += n->size;
-    return 0;
 }
 
 struct argv {
@@ -230,30 +272,54 @@ static int argv_of_dump(const struct dump *d, const char *snapshot, struct argv 
     return 0;
 }
 
-static int take_stream(struct dump *d, const char *const *argv, uint32_t average_bytes,
-                       struct entry *n, struct err *e)
+static int take_stream(struct dump *d, const struct postgres_stream *what, struct entry *n,
+                       struct err *e)
 {
-    struct postgres_stream s = {.conn = d->conn,
-                                .run = d->run,
-                                .known = d->plan->chunks,
-                                .source = d->o.source->name,
-                                .argv = argv,
-                                .average_bytes = average_bytes};
+    struct postgres_stream s = *what;
+    s.conn = d->conn;
+    s.run = d->run;
+    s.known = d->plan->chunks;
+    s.source = d->o.source->name;
     int rc = postgres_stream_take(&s, n, e);
-    return rc ? rc : end_entry(d, n);
+    if (rc == 0) {
+        d->totals.fresh++;
+        d->totals.size_bytes += n->size;
+    }
+    return rc;
+}
+
+/* An archive of a newer pg_dump is kept as it is; only what is in it is not known. */
+static int finish_dump(struct dump *d, const struct dump_summary *summary, struct entry *n,
+                       struct err *e)
+{
+    struct err why = ERR_INIT;
+    int rc = dump_summary_end(summary, &why);
+    if (rc == ERR_VERSION) {
+        tell(d, "source %s: the rows are not counted: %s", d->o.source->name, why.message);
+        return make_details(d, NULL, n, e);
+    }
+    if (rc) {
+        *e = why;
+        return rc;
+    }
+    return make_details(d, summary, n, e);
 }
 
 static int take_dump(struct dump *d, const char *snapshot, struct err *e)
 {
     struct argv a = {0};
     struct entry *n;
-    int rc = argv_of_dump(d, snapshot, &a, e);
+    struct dump_summary *summary = dump_summary_new();
+    int rc = summary ? argv_of_dump(d, snapshot, &a, e) : err_nomem(e);
     if (rc == 0)
         rc = begin_entry(d, d->dump_path, &n, e);
+    struct postgres_stream s = {
+        .argv = a.items, .average_bytes = d->chunk_bytes, .summary = summary};
     if (rc == 0)
-        rc = take_stream(d, a.items, CHUNK_BYTES, n, e);
+        rc = take_stream(d, &s, n, e);
     if (rc == 0)
-        rc = make_details(d, n, e);
+        rc = finish_dump(d, summary, n, e);
+    dump_summary_free(summary);
     argv_free(&a);
     return rc;
 }
@@ -262,7 +328,6 @@ static int take_dump(struct dump *d, const char *snapshot, struct err *e)
 static int take_globals(struct dump *d, struct err *e)
 {
     OWN_MEM char *database = NULL;
-    char text[256];
     struct entry *n;
     if (asprintf(&database, "--database=%s", postgres_database(d->conn)) < 0) {
         database = NULL;
@@ -271,14 +336,12 @@ static int take_globals(struct dump *d, struct err *e)
     const char *argv[] = {"pg_dumpall", "--globals-only", "--no-password", database, NULL, NULL};
     if (!d->facts.superuser) {
         argv[4] = "--no-role-passwords";
-        snprintf(text, sizeof text,
-                 "source %s: %s is no superuser, so the roles are kept without their passwords",
-                 d->o.source->name, postgres_user(d->conn));
-        if (d->run->notice)
-            d->run->notice(d->run->arg, text);
+        tell(d, "source %s: %s is no superuser, so the roles are kept without their passwords",
+             d->o.source->name, postgres_user(d->conn));
     }
+    struct postgres_stream s = {.argv = argv, .average_bytes = GLOBALS_CHUNK_BYTES};
     int rc = begin_entry(d, POSTGRES_GLOBALS, &n, e);
-    return rc ? rc : take_stream(d, argv, GLOBALS_CHUNK_BYTES, n, e);
+    return rc ? rc : take_stream(d, &s, n, e);
 }
 
 static int dump_take(void *of, const struct source_run *run, struct plan *plan, bool audit,
@@ -295,6 +358,8 @@ static int dump_take(void *of, const struct source_run *run, struct plan *plan, 
         rc = begin(d, &snapshot, e);
     if (rc == 0 && run->total)
         run->total(run->arg, d->size_before ? d->size_before : d->facts.size_bytes);
+    if (!d->size_before)
+        pipeline_effort(run->pipeline, false);
     if (rc == 0)
         rc = take_dump(d, snapshot, e);
     if (rc == 0 && d->o.source->globals)

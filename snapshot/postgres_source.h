@@ -15,8 +15,12 @@
 
 struct chunk_table;
 struct conf_source;
+struct dump_summary;
 
 #define POSTGRES_GLOBALS "globals.sql"
+
+/* "<name>.dump", freshly allocated: what cannot stand in a file's name is written as %XX. */
+char *postgres_dump_name(const char *name);
 
 /* What is recorded of the database, for creating it again. Texts may be NULL. */
 struct postgres_facts {
@@ -47,7 +51,8 @@ struct postgres_stream {
     struct chunk_table *known;
     const char *source; /* its name, for messages */
     const char *const *argv;
-    uint32_t average_bytes; /* of a chunk */
+    uint32_t average_bytes;       /* of a chunk */
+    struct dump_summary *summary; /* is fed with it; NULL: it is no archive */
 };
 /* Fills size and runs of *ret; whole only when the program ended with status 0. */
 int postgres_stream_take(const struct postgres_stream *s, struct entry *ret, struct err *e);

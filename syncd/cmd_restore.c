@@ -5,6 +5,7 @@
 #include "restore/restore.h"
 #include "syncd/base/mem.h"
 #include "syncd/bring.h"
+#include "syncd/bring_to.h"
 #include "syncd/choose.h"
 #include "syncd/command.h"
 #include "syncd/commands.h"
@@ -18,11 +19,14 @@
 static int check_usage(const struct command_args *args, struct err *e)
 {
     bool target = args_value(args, "target"), output = args_value(args, "output");
-    bool in_place = args_flag(args, "in-place");
-    if (target + output + in_place > 1)
-        return err_set(e, ERR_USAGE, NULL, "--target, --output and --in-place exclude each other");
+    bool in_place = args_flag(args, "in-place"), to = args_value(args, "to");
+    if (target + output + in_place + to > 1)
+        return err_set(e, ERR_USAGE, NULL,
+                       "--target, --output, --in-place and --to exclude each other");
+    if (args_flag(args, "overwrite") && !to)
+        return err_set(e, ERR_USAGE, "overwrite", "--overwrite goes with --to CONNINFO");
     bool rebuild = rebuild_is_meant(args);
-    if ((in_place || rebuild) && args_flag(args, "salvage"))
+    if ((in_place || rebuild || to) && args_flag(args, "salvage"))
         return err_set(e, ERR_USAGE, NULL,
                        "--salvage goes with --target or --output: what has holes is not put in "
                        "place");
@@ -31,9 +35,9 @@ static int check_usage(const struct command_args *args, struct err *e)
                        "--lead goes with --from URL alone: the dialogue that rebuilds a leader");
     if (args_flag(args, "lead") && args->word_count)
         return err_set(e, ERR_USAGE, "lead", "--lead is for all sources; name none");
-    if (!target && !output && !in_place && !rebuild) {
+    if (!target && !output && !in_place && !to && !rebuild) {
         err_set(e, ERR_USAGE, NULL,
-                "where to? --target DIR, --output FILE or --in-place is needed");
+                "where to? --target DIR, --output FILE, --in-place or --to CONNINFO is needed");
         return err_hint(e, "`syncd restore --target DIR` puts everything under DIR and touches "
                            "nothing else.");
     }
@@ -112,6 +116,8 @@ static int restore_chosen(struct bringing *b, struct err *e)
     if (rc)
         return rc;
     bring_say_choice(b);
+    if (args_value(b->args, "to"))
+        return bring_to(b, e);
     rc = args_flag(b->args, "in-place") ? bring_in_place(b, &sum, e) : run_restore(b, &sum, e);
     report_set(b->report, "files_count", json_integer((json_int_t)sum.count));
     report_set(b->report, "bytes_fetched", report_json_size(sum.fetched_bytes));
@@ -135,7 +141,8 @@ int cmd_restore(const struct command_args *args, struct report *report)
     b.files = json_array();
     if (rc == 0)
         rc = restore_chosen(&b, &e);
-    report_set(report, "target", report_json_text(target ? target : output));
+    if (!args_value(args, "to")) /* it may hold what is nobody's business */
+        report_set(report, "target", report_json_text(target ? target : output));
     report_set(report, "files", b.files);
     report_set(report, "old_kept_at", report_json_text(b.old_kept_at));
     bring_free(&b);

@@ -78,6 +78,11 @@ static const struct command_option restore_options[] = {
      "Put each entry back to where it was. What is there now goes to .syncd-restore/<UTC>/old/, "
      "nothing is deleted."},
     {"output", 0, OPTION_VALUE, "FILE|-", "Write the one entry to FILE, or to stdout."},
+    {"to", 0, OPTION_VALUE, "CONNINFO",
+     "Restore a PostgreSQL dump in one transaction into an empty database, or, by way of "
+     "dbname=postgres, into one that is created as it was. --path SCHEMA takes one schema alone."},
+    {"overwrite", 0, OPTION_FLAG, NULL,
+     "With --to: what is in the way in a database that is not empty is dropped."},
     {"dry-run", 0, OPTION_FLAG, NULL, "Say what would be done, and do nothing."},
     {"keep-special", 0, OPTION_FLAG, NULL, "Give files their setuid and setgid bits back."},
     {"paranoid", 0, OPTION_FLAG, NULL,
@@ -218,6 +223,7 @@ const struct command command_table[] = {
         .examples =
             "  syncd restore --from sftp://pi@worker1.local --from sftp://pi@worker2.local\n"
             "  syncd restore piri --target /tmp/look\n"
+            "  syncd restore piri --to \"host=/run/postgresql dbname=postgres\"\n"
             "  syncd restore piri --from sftp://pi@worker1.local --target /tmp/look\n"
             "  syncd restore lab --at \"2 days ago\" --output lab.sqlite\n",
     },

@@ -17,7 +17,7 @@
 
 bool rebuild_is_meant(const struct command_args *args)
 {
-    static const char *const places[] = {"target", "output", "in-place"};
+    static const char *const places[] = {"target", "output", "in-place", "to"};
     for (size_t i = 0; i < ARRAY_LEN(places); i++)
         if (args_count(args, places[i]))
             return false;

@@ -93,9 +93,10 @@ static const char *reason_in(char *said)
     size_t n = strlen(said);
     while (n > 0 && (said[n - 1] == '\n' || said[n - 1] == ' '))
         said[--n] = '\0';
-    char *line = strstr(said, "error: ");
+    char *line = strcasestr(said, "error: ");
     if (line) {
         line += strlen("error: ");
+        line += strspn(line, " ");
         line[strcspn(line, "\n")] = '\0';
         return line;
     }
