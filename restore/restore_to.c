@@ -165,7 +165,7 @@ static int feed(struct bringing_to *b, struct err *e)
     if (rc == 0 && b->schemas && !(f.filter = dump_filter_new(b->schemas, sink, b)))
         rc = err_nomem(e);
     if (rc == 0)
-        rc = chunk_source_read(chunks, b->dump.runs, b->dump.run_count, take_bytes, &f, e);
+        rc = chunk_source_read(chunks, b->dump.runs, b->dump.run_count, NULL, take_bytes, &f, e);
     if (rc == 0 && f.filter)
         rc = dump_filter_end(f.filter, e);
     if (rc == 0)
