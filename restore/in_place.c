@@ -18,7 +18,7 @@
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
 
-#define NAMES_TRIED 60
+#define NAMES_TRIED 3600 /* what cut runs left may have taken any of an hour */
 
 struct in_place {
     const struct in_place_params *p;
