@@ -3,14 +3,19 @@ MQTT dialect against a real mosquitto."""
 
 import json
 import os
+import pwd
 import shutil
 import signal
+import unittest
 
 from harness import pioreactor, processes
 from harness.case import Case, at_level
 from harness.leader import Worker
+from harness.net import Net, NetSshd
 from harness.pioreactor import Place
+from harness.user import PASSWORD, User
 from test_mqtt import MqttCase
+from test_net import NetHouse
 
 
 class PioreactorCase(Case):
@@ -253,6 +258,57 @@ class TestSetup(PioreactorCase):
         text = leader.text("setup", "--preset", "pioreactor", "--workers", expect=1,
                            env=self.environment).stdout
         self.assertIn("of 3 in [cluster.addresses] of config.ini the first by name", text)
+
+
+class PioreactorUser(User):
+    """Who Pioreactor's workers let in."""
+
+    def __init__(self):
+        try:
+            pwd.getpwnam("pioreactor")
+        except KeyError:
+            super().__init__(name="pioreactor")
+        else:
+            raise unittest.SkipTest("NOTICE: this machine has a user pioreactor of its own")
+
+
+class TestWorkers(PioreactorCase):
+    """One command makes a leader's house from Pioreactor's own config; needs root and `ip`."""
+
+    def setUp(self):
+        super().setUp()
+        if os.geteuid() != 0:
+            self.skipTest("NOTICE: not root, so no network can be made")
+        self.user = PioreactorUser()
+        self.addCleanup(self.user.close)
+        self.net = Net(workers=1)
+        self.addCleanup(self.net.close)
+        self.server = NetSshd(self.net, 1, self.folder, PasswordAuthentication="yes", UsePAM="no",
+                              AuthorizedKeysFile=".ssh/authorized_keys")
+        self.server.port = 22
+        self.addCleanup(self.server.kill)
+        self.server.start()
+        self.password = self.path("password")
+        with open(self.password, "w", encoding="ascii") as f:
+            f.write(PASSWORD + "\n")
+        os.chmod(self.password, 0o600)
+
+    def test_worker_of_config_ini_is_enrolled(self):
+        with open(self.place.config, "a", encoding="ascii") as f:
+            f.write(f"[cluster.addresses]\nleader=10.77.1.1\npio01={self.server.host}\n")
+        house = NetHouse(self.folder, self.net)
+        self.addCleanup(house.close)
+        words = ("setup", "--preset", "pioreactor", "--workers", "--password-file", self.password,
+                 "--host-key", f"{self.server.host}={self.server.fingerprint()}")
+        answer = house.run(*words, env=self.environment).json
+        self.assertEqual(answer["workers_chosen"], ["pio01"])
+        text = house.read()
+        self.assertIn('worker "pio01"', text)
+        self.assertIn(f"sftp://pioreactor@{self.server.host}/~/syncd/", text)
+        self.assertTrue(house.backup("pioreactor")["complete"])
+        # Once more: nothing is left to be done.
+        house.run(*words)
+        self.assertEqual(house.read(), text)
 
 
 class TestDialect(MqttCase):

@@ -6,6 +6,7 @@ import time
 
 from harness import bank, piri
 from harness.case import Case, at_level
+from harness.enrolment import EnrolmentCase
 from harness.leader import Worker
 from harness.terminal import Terminal
 
@@ -177,3 +178,29 @@ class TestPreset(PiriCase):
         error = leader.run("setup", "--preset", "bacalhau", "--source", "b3", env=gone,
                            expect=1).json["errors"][0]
         self.assertIn("BACALHAU_JOB_STORE_PATH", error["message"])
+
+
+class TestRebuild(EnrolmentCase):
+    def test_the_danger_is_said_in_the_dialogue_too(self):
+        """On a machine that has nothing: the preset's name is in the config that the snapshot keeps."""
+        data_dir = self.path("data/piri")
+        os.makedirs(data_dir)
+        piri.create(data_dir, self.seed)
+        house, server = self.house(), self.worker()
+        house.run("setup", "--preset", "piri", env={"PIRI_REPO_DATA_DIR": data_dir})
+        self.enrol(house, server)
+        house.backup("piri")
+        blank = self.house("blank")
+        shutil.rmtree(data_dir)
+        text = blank.text("restore", "--from", self.url(server), "--host-key",
+                          server.fingerprint(), "--password-file", self.password, "--yes",
+                          "piri", "--in-place").stdout
+        self.assertIn("nonce", text)
+        self.assertTrue(os.path.exists(os.path.join(data_dir, piri.DATABASES[0])))
+        shutil.rmtree(data_dir)
+        text = blank.text("restore", "--from", self.url(server), "--host-key",
+                          server.fingerprint(), "--password-file", self.password, "--yes",
+                          "--lead").stdout
+        self.assertLess(text.index("nonce"), text.index("restored "))
+        self.assertTrue(os.path.exists(os.path.join(data_dir, piri.DATABASES[0])))
+        self.assertIn('preset = "piri"', blank.read())

@@ -14,9 +14,9 @@ PASSWORD_HASH = ("$6$syncdtest$rdjnwbZ4QfqTq8TiayfXQB/Eir3iOKJI8.VcDHyt.t9/"
 class User:
     count = 0
 
-    def __init__(self):
+    def __init__(self, name=None):
         User.count += 1
-        self.name = f"syncdu{os.getpid()}x{User.count}"
+        self.name = name or f"syncdu{os.getpid()}x{User.count}"
         self.home = tempfile.mkdtemp(prefix="syncd-test-home-")
         try:
             subprocess.run(["useradd", "-M", "-d", self.home, "-p", PASSWORD_HASH, "-s", "/bin/sh",
