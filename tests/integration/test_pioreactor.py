@@ -58,7 +58,6 @@ class PioreactorCase(Case):
         return {k: v for k, v in answer.items() if "pwm_hz" not in k}
 
 
-@at_level("quick")
 class TestDrill(PioreactorCase):
     def test_live_then_lost_then_rebuilt(self):
         leader = self.house()

@@ -28,7 +28,6 @@ class PiriCase(Case):
         return leader
 
 
-@at_level("quick")
 class TestDrill(PiriCase):
     def setUp(self):
         super().setUp()
