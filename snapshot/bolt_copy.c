@@ -131,6 +131,7 @@ static int walk(struct attempt *a, struct err *e)
     int rc = bolt_walk(a->reader, &a->plan.meta, NULL, NULL, &walked, e);
     if (rc)
         return rc;
+    bolt_map_free(&walked.free);
     a->reachable = walked.reachable;
     a->plan.pages = walked.reachable.pages;
     a->plan.reachable_pages = walked.reachable_pages;

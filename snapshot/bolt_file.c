@@ -251,6 +251,21 @@ bool bolt_meta_same(const struct bolt_meta *a, const struct bolt_meta *b)
     return memcmp(a->raw, b->raw, BOLT_META_BYTES) == 0;
 }
 
+void bolt_make_meta(struct bolt_meta *meta)
+{
+    uint8_t *raw = meta->raw;
+    memset(raw, 0, BOLT_META_BYTES);
+    le32_put(raw + AT_MAGIC, MAGIC);
+    le32_put(raw + AT_VERSION, VERSION);
+    le32_put(raw + AT_PAGE_SIZE, meta->page_size);
+    le64_put(raw + AT_ROOT, meta->root_page);
+    le64_put(raw + AT_SEQUENCE, meta->root_sequence);
+    le64_put(raw + AT_FREELIST, meta->freelist_page);
+    le64_put(raw + AT_HIGH_WATER, meta->high_water);
+    le64_put(raw + AT_TXID, meta->txid);
+    le64_put(raw + AT_CHECKSUM, fnv64a(raw, AT_CHECKSUM));
+}
+
 void bolt_encode_meta(const struct bolt_meta *meta, unsigned slot, uint8_t *ret_page)
 {
     memset(ret_page, 0, meta->page_size);

@@ -69,6 +69,9 @@ struct bolt_meta {
 int bolt_read_meta(struct bolt_reader *r, struct bolt_meta *ret, struct err *e);
 bool bolt_meta_same(const struct bolt_meta *a, const struct bolt_meta *b);
 
+/* Makes meta->raw, with its checksum, from the other fields: of a database that is written anew. */
+void bolt_make_meta(struct bolt_meta *meta);
+
 /* Fills page `slot` (0 or 1; meta's page_size bytes) with the meta. With the same meta in both
  * pages, as this library's copies have it, bbolt uses page 0 and writes its next commit over the
  * page of that commit's parity, as it always does, so that one whole meta is there at any time. */
@@ -113,7 +116,8 @@ struct bolt_run {
 };
 
 struct bolt_walked {
-    struct bolt_map reachable; /* the two metas included; the caller frees it */
+    struct bolt_map reachable; /* the two metas included */
+    struct bolt_map free;      /* what the freelist names; no pages without a stored one */
     uint64_t reachable_pages, free_pages;
     uint64_t lost_pages;     /* neither reachable nor free; 0 without a stored freelist */
     uint64_t lost_page;      /* the first of them; 0 when there is none */

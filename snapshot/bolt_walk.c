@@ -20,6 +20,7 @@ struct walk {
 void bolt_walked_free(struct bolt_walked *w)
 {
     bolt_map_free(&w->reachable);
+    bolt_map_free(&w->free);
 }
 
 void bolt_stats_add(struct bolt_stats *to, const struct bolt_stats *s)
@@ -199,15 +200,15 @@ static int compare_with_free(struct walk *w, const struct bolt_map *free_map, st
     return 0;
 }
 
-static int walk_all(struct walk *w, const struct bolt_meta *meta, struct bolt_map *free_map,
-                    struct err *e)
+static int walk_all(struct walk *w, const struct bolt_meta *meta, struct err *e)
 {
+    struct bolt_map *free_map = &w->out->free;
     struct bolt_bucket root = bolt_root(w->reader, meta);
     bool has_freelist = meta->freelist_page != BOLT_NO_FREELIST;
     if (w->limit_pages < 3 || meta->root_page == 0)
         return bolt_damaged(w->reader, 0, e, "its meta has no root, or no page to hold it");
     int rc = bolt_map_alloc(&w->out->reachable, w->limit_pages, e);
-    if (rc == 0)
+    if (rc == 0 && has_freelist)
         rc = bolt_map_alloc(free_map, w->limit_pages, e);
     if (rc)
         return rc;
@@ -229,14 +230,12 @@ int bolt_walk(struct bolt_reader *r, const struct bolt_meta *meta,
               struct bolt_walked *ret, struct err *e)
 {
     struct bolt_walked out = {0};
-    struct bolt_map free_map = {0};
     struct walk w = {.reader = r,
                      .limit_pages = bolt_image_pages(r, meta),
                      .out = &out,
                      .visit = visit,
                      .arg = arg};
-    int rc = walk_all(&w, meta, &free_map, e);
-    bolt_map_free(&free_map);
+    int rc = walk_all(&w, meta, e);
     if (rc)
         bolt_walked_free(&out);
     else

@@ -1,10 +1,14 @@
 /* syncd inspect: look inside a stored, or a live local, database. */
-#include <stdio.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "snapshot/bolt_file.h"
 #include "syncd/base/buf.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/err.h"
+#include "syncd/base/io.h"
 #include "syncd/base/mem.h"
 #include "syncd/command.h"
 #include "syncd/commands.h"
@@ -13,7 +17,7 @@
 #include "syncd/report.h"
 #include "syncd/show.h"
 
-static const struct inspect_verb *const all_verbs[] = {inspect_sqlite_verbs};
+static const struct inspect_verb *const all_verbs[] = {inspect_sqlite_verbs, inspect_bolt_verbs};
 
 static const struct inspect_verb *find_verb(const struct inspect_verb *verbs, const char *name)
 {
@@ -47,9 +51,11 @@ static int wrong_verb(const struct inspect_verb *verbs, const char *kind, const 
     return err_hint(e, "There is %s.", text ? text : "");
 }
 
-static int ask(struct inspected *i, const struct inspect_verb *verbs, const char *kind,
-               struct err *e)
+static int ask(struct inspected *i, enum image_kind image_kind, struct err *e)
 {
+    bool sqlite = image_kind == IMAGE_SQLITE;
+    const struct inspect_verb *verbs = sqlite ? inspect_sqlite_verbs : inspect_bolt_verbs;
+    const char *kind = sqlite ? "SQLite" : "bolt";
     const struct inspect_verb *verb = i->verb ? find_verb(verbs, i->verb) : NULL;
     if (!verb)
         return wrong_verb(verbs, kind, i->verb, e);
@@ -128,12 +134,20 @@ static int inspect_entry(struct looking *l, const struct snapshot *s, const stru
     report_set(l->report, "path", report_json_text(n->path));
     report_set(l->report, "kind", report_json_text(looking_kind(n)));
     report_set(l->report, "as_of", report_json_time(n->as_of_us));
-    if (n->type != ENTRY_IMAGE || n->image.kind != IMAGE_SQLITE)
+    if (n->type != ENTRY_IMAGE)
         return not_a_database(n, e);
     int rc = looking_image(l, s, n, &image, e);
     i->image = image;
     i->name = n->path;
-    return rc ? rc : ask(i, inspect_sqlite_verbs, looking_kind(n), e);
+    return rc ? rc : ask(i, n->image.kind, e);
+}
+
+static void set_words(struct inspected *i, size_t used)
+{
+    const char *const *words = i->args->words + used;
+    i->verb = words[0];
+    i->words = words[0] ? words + 1 : words;
+    i->word_count = words[0] ? i->args->word_count - used - 1 : 0;
 }
 
 static int inspect_stored(struct inspected *i, struct err *e)
@@ -143,7 +157,7 @@ static int inspect_stored(struct inspected *i, struct err *e)
     OWN_SNAPSHOT struct snapshot s = {0};
     struct entry n = {0};
     if (!words[0])
-        return err_set(e, ERR_USAGE, NULL, "which snapshot? Give its id, or `latest`");
+        return err_set(e, ERR_USAGE, NULL, "which snapshot? Give its id, `latest`, or --file PATH");
     const char *path = words[1] && !is_verb(words[1]) ? words[1] : NULL;
     size_t used = path ? 2 : 1;
     int rc = looking_open(i->args, i->report, &l, e);
@@ -154,11 +168,7 @@ static int inspect_stored(struct inspected *i, struct err *e)
     say_choice(&l, &s);
     if (!words[1])
         return list_databases(&l, &s, e);
-    i->verb = words[used];
-    if (i->verb) {
-        i->words = words + used + 1;
-        i->word_count = i->args->word_count - used - 1;
-    }
+    set_words(i, used);
     rc = looking_entry(&l, &s, path, &n, e);
     if (rc == 0)
         rc = inspect_entry(&l, &s, &n, i, e);
@@ -170,10 +180,50 @@ static int inspect_stored(struct inspected *i, struct err *e)
     return rc;
 }
 
+/* ---- live files ---- */
+
+/* By its first bytes; nothing of SQLite is open on the file yet, so that closing it harms no lock.
+ */
+static int kind_of_file(const char *path, enum image_kind *ret, struct err *e)
+{
+    static const char magic[16] = "SQLite format 3";
+    OWN_MEM uint8_t *head = malloc(BOLT_SNIFF_BYTES);
+    OWN_FD int fd = io_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    struct stat st;
+    if (!head)
+        return err_nomem(e);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return err_sys(e, errno, path, "cannot open %s", path);
+    if (!S_ISREG(st.st_mode))
+        return err_set(e, ERR_USAGE, path, "%s is no regular file", path);
+    ssize_t n = io_pread_full(fd, head, BOLT_SNIFF_BYTES, 0);
+    if (n < 0)
+        return err_sys(e, errno, path, "cannot read %s", path);
+    if (n >= (ssize_t)sizeof magic && memcmp(head, magic, sizeof magic) == 0)
+        *ret = IMAGE_SQLITE;
+    else if (bolt_sniff(head, (size_t)n))
+        *ret = IMAGE_BOLT;
+    else
+        return err_set(e, ERR_USAGE, path, "%s is neither a SQLite nor a bolt database", path);
+    return 0;
+}
+
+static int inspect_file(struct inspected *i, struct err *e)
+{
+    enum image_kind kind = IMAGE_SQLITE;
+    i->name = args_value(i->args, "file");
+    set_words(i, 0);
+    int rc = kind_of_file(i->name, &kind, e);
+    report_set(i->report, "path", report_json_text(i->name));
+    if (rc == 0 && kind == IMAGE_SQLITE)
+        return err_set(e, ERR_UNSUPPORTED, i->name, "--file is for bolt databases so far");
+    return rc ? rc : ask(i, kind, e);
+}
+
 int cmd_inspect(const struct command_args *args, struct report *report)
 {
     struct inspected i = {.args = args, .report = report};
     struct err e = ERR_INIT;
-    int rc = inspect_stored(&i, &e);
+    int rc = args_value(args, "file") ? inspect_file(&i, &e) : inspect_stored(&i, &e);
     return rc ? report_error(report, &e) : EXIT_DONE;
 }

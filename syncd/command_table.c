@@ -134,6 +134,10 @@ static const struct command_option status_options[] = {
 static const struct command_option inspect_options[] = {
     {"format", 0, OPTION_VALUE, "table|csv|json",
      "How `sql` prints rows. (--json gives them as part of the one object.)"},
+    {"file", 0, OPTION_VALUE, "PATH",
+     "Ask a live file of this machine, without config or workers."},
+    {"output", 'o', OPTION_VALUE, "FILE", "Where `compact` writes to; it must not exist."},
+    {"hex", 0, OPTION_FLAG, NULL, "Keys and values of bolt are hex digits, in words and answers."},
     {"count", 0, OPTION_FLAG, NULL, "`tables` counts their rows, which may read much."},
     OPTION_SOURCE,
     OPTION_FROM,
@@ -276,19 +280,23 @@ const struct command command_table[] = {
     {
         .name = "inspect",
         .run = cmd_inspect,
-        .arguments = "SNAPSHOT [PATH] [tables | sql \"SELECT ...\"]",
+        .arguments = "(SNAPSHOT [PATH] | --file PATH) [QUESTION...]",
         .max_words = COMMAND_WORDS_MAX,
         .options = inspect_options,
-        .summary = "Look inside a stored database.",
+        .summary = "Look inside a stored, or a live local, database.",
         .details =
             "Reads a database where it lies, on the worker: only the blocks that the question "
             "needs are fetched and checked, and nothing is restored. SNAPSHOT is an id or "
             "`latest`; PATH may be left out where the snapshot holds one database, and may be the "
             "end of a path. Without a question, the databases are listed.\n\n"
-            "`tables` lists tables and their columns; with --count, their rows too. `sql` runs one "
-            "statement that only reads.",
+            "SQLite: `tables` lists tables and their columns; with --count, their rows too. `sql "
+            "\"SELECT ...\"` runs one statement that only reads.\n\n"
+            "bolt: `check`, `buckets`, `keys BUCKET...`, `get BUCKET... KEY`, `stats [PREFIX]` and "
+            "`compact -o FILE` print what bbolt prints. With --file they take no lock, so they "
+            "answer where bbolt would wait for the owner.",
         .examples = "  syncd inspect latest tables\n"
-                    "  syncd inspect 3f9a01c4d2be lab.sqlite sql \"SELECT count(*) FROM od\"\n",
+                    "  syncd inspect 3f9a01c4d2be lab.sqlite sql \"SELECT count(*) FROM od\"\n"
+                    "  syncd inspect --file state_boltdb.db keys jobs\n",
     },
     {
         .name = "adopt",

@@ -29,7 +29,8 @@ struct inspect_verb {
     int (*run)(const struct inspected *i, struct err *e);
 };
 
-/* inspect_sqlite.c */
-extern const struct inspect_verb inspect_sqlite_verbs[]; /* ends with a NULL name */
+/* Each ends with a NULL name. */
+extern const struct inspect_verb inspect_sqlite_verbs[]; /* inspect_sqlite.c */
+extern const struct inspect_verb inspect_bolt_verbs[];   /* inspect_bolt.c */
 
 #endif

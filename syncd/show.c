@@ -149,6 +149,29 @@ void show_safe(const char *s, struct buf *ret)
     }
 }
 
+void show_safe_bytes(const void *p, size_t n, struct buf *ret)
+{
+    OWN_BUF struct buf copy = BUF_INIT; /* what looks ahead in it finds the NUL */
+    char piece[SAFE_MAX];
+    buf_put(&copy, p, n);
+    const char *s = buf_cstr(&copy), *end = s ? s + n : NULL;
+    while (s < end) {
+        s += safe_step(s, piece);
+        buf_put_str(ret, piece);
+    }
+    ret->bad |= !s;
+}
+
+void show_hex(const void *p, size_t n, struct buf *ret)
+{
+    static const char digits[] = "0123456789abcdef";
+    const uint8_t *from = p;
+    for (size_t i = 0; i < n; i++) {
+        buf_put_u8(ret, (uint8_t)digits[from[i] >> 4]);
+        buf_put_u8(ret, (uint8_t)digits[from[i] & 15]);
+    }
+}
+
 const char *show_safe_into(const char *s, char *ret, size_t size)
 {
     size_t used = 0;

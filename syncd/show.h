@@ -29,7 +29,13 @@ void show_id(const uint8_t id[32], char ret[static SHOW_SIZE]);
  * separators and marks that turn the direction of text become \xHH, byte by byte. */
 void show_safe(const char *s, struct buf *ret);
 
-/* The same into a buffer of `size` bytes, cut at a character's end when it is too small. Returns
+/* The same of any n bytes, a NUL too (as \x00). */
+void show_safe_bytes(const void *p, size_t n, struct buf *ret);
+
+/* Two lower-case hex digits a byte. */
+void show_hex(const void *p, size_t n, struct buf *ret);
+
+/* show_safe into a buffer of `size` bytes, cut at a character's end when it is too small. Returns
  * ret, for use as an argument. */
 const char *show_safe_into(const char *s, char *ret, size_t size);
 

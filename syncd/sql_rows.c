@@ -90,30 +90,6 @@ static bool is_number(const struct value *v)
     return v->type == SQLITE_INTEGER || v->type == SQLITE_FLOAT;
 }
 
-static void put_hex(struct buf *b, const uint8_t *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        buf_printf(b, "%02x", p[i]);
-}
-
-/* Text with whatever bytes, made safe to print. */
-static void put_safe(struct buf *b, const uint8_t *p, size_t n)
-{
-    OWN_BUF struct buf piece = BUF_INIT;
-    while (n) {
-        size_t len = strnlen((const char *)p, n);
-        buf_reset(&piece);
-        buf_put(&piece, p, len);
-        const char *text = buf_cstr(&piece);
-        if (text)
-            show_safe(text, b);
-        b->bad |= piece.bad;
-        if (len < n)
-            buf_put_str(b, "\\x00");
-        p += MIN(len + 1, n), n -= MIN(len + 1, n);
-    }
-}
-
 /* ---- tables ---- */
 
 static void put_cell(struct buf *b, const struct value *v)
@@ -126,12 +102,12 @@ static void put_cell(struct buf *b, const struct value *v)
         buf_put_str(b, v->number);
     else if (v->type == SQLITE_BLOB) {
         buf_put_str(b, "x'");
-        put_hex(b, v->p, shown);
+        show_hex(v->p, shown, b);
         buf_put_str(b, "'");
     } else {
         while (shown < v->n && shown && (v->p[shown] & 0xc0) == 0x80)
             shown--; /* not in the middle of a character */
-        put_safe(b, v->p, shown);
+        show_safe_bytes(v->p, shown, b);
     }
     if (shown < v->n)
         buf_printf(b, "... (%zu bytes)", v->n);
@@ -205,7 +181,7 @@ static void put_csv_text(struct sql_rows *r, const uint8_t *p, size_t n)
 {
     OWN_BUF struct buf safe = BUF_INIT;
     if (r->to_terminal) {
-        put_safe(&safe, p, n);
+        show_safe_bytes(p, n, &safe);
         p = safe.data, n = safe.len;
         r->out.bad |= safe.bad;
     }
@@ -230,7 +206,7 @@ static void put_csv(struct sql_rows *r, const struct value *v)
         buf_put_str(&r->out, v->number);
     } else if (v->type == SQLITE_BLOB) {
         buf_put_str(&r->out, "x'");
-        put_hex(&r->out, v->p, v->n);
+        show_hex(v->p, v->n, &r->out);
         buf_put_str(&r->out, "'");
     } else if (v->type == SQLITE_TEXT) {
         put_csv_text(r, v->p, v->n);
@@ -250,7 +226,7 @@ static json_t *json_of(const struct value *v, sqlite3_stmt *stmt, int column)
     case SQLITE_TEXT:
         return report_json_bytes(v->p, v->n);
     case SQLITE_BLOB:
-        put_hex(&hex, v->p, v->n);
+        show_hex(v->p, v->n, &hex);
         return buf_cstr(&hex) ? json_pack("{s:s}", "blob", buf_cstr(&hex)) : NULL;
     default:
         return json_null();

@@ -8,6 +8,7 @@
 //	bolt_writer dump FILE             every item, one a line, in bbolt's order
 //	bolt_writer stats FILE            Bucket.Stats over the top buckets, added up
 //	bolt_writer commit FILE           one more commit, as an owner would after a restore
+//	bolt_writer bbolt VERB FILE ...   what the bbolt command prints (cli.go)
 //	bolt_writer etcd FILE...          Tx.Check of etcd's own databases, and their revisions: none
 //	                                  is missing, and each holds what etcd_load.py put
 //
@@ -484,6 +485,8 @@ func main() {
 		err = stats(args[0])
 	case "commit":
 		err = commitOnce(args[0])
+	case "bbolt":
+		err = cli(args)
 	default:
 		err = fmt.Errorf("unknown mode %s", os.Args[1])
 	}

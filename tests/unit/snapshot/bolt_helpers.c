@@ -3,7 +3,10 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#include "restore/bolt_compact.h"
+#include "snapshot/bolt_copy.h"
 #include "syncd/base/buf.h"
 #include "syncd/base/err.h"
 #include "syncd/base/mem.h"
@@ -150,6 +153,57 @@ int bolt_describe(struct bolt_reader *r, struct bolt_walked *ret_walked, struct 
     return rc;
 }
 
+/* All items as text. */
+static void describe_all(struct bolt_reader *r, const struct bolt_meta *meta, struct buf *ret)
+{
+    struct err e = ERR_INIT;
+    struct bolt_bucket root = bolt_root(r, meta);
+    struct describe d = {.reader = r, .out = ret};
+    if (describe_bucket(&d, &root, "", 0, &e) || ret->bad)
+        abort();
+}
+
+/* What was written must be whole, hold the same, and have no page to spare. */
+static void check_compacted(struct bolt_reader *r, const struct bolt_meta *meta, int fd,
+                            uint64_t bytes)
+{
+    OWN_BOLT struct bolt_reader *again = NULL;
+    OWN_BUF struct buf before = BUF_INIT, after = BUF_INIT;
+    struct err e = ERR_INIT;
+    struct bolt_local file = {.fd = fd, .path = "compacted"};
+    struct bolt_input input;
+    struct bolt_meta new_meta;
+    struct bolt_walked walked;
+    if (bolt_local_input(&file, &input, &e) || input.size_bytes != bytes ||
+        bolt_open(&input, &again, &e) || bolt_read_meta(again, &new_meta, &e) ||
+        bolt_walk(again, &new_meta, NULL, NULL, &walked, &e))
+        abort();
+    if (walked.free_pages || walked.lost_pages ||
+        walked.reachable_pages * new_meta.page_size != bytes ||
+        new_meta.root_sequence != meta->root_sequence)
+        abort();
+    bolt_walked_free(&walked);
+    describe_all(r, meta, &before);
+    describe_all(again, &new_meta, &after);
+    if (before.len != after.len || (before.len && memcmp(before.data, after.data, after.len) != 0))
+        abort();
+}
+
+static void exercise_compact(struct bolt_reader *r, const struct bolt_meta *meta, int verdict)
+{
+    struct err e = ERR_INIT;
+    uint64_t bytes = 0;
+    OWN_FD int fd = memfd_create("compacted", MFD_CLOEXEC);
+    struct bolt_compact c = {.from = r, .meta = meta, .fd = fd, .name = "compacted"};
+    if (fd < 0)
+        abort();
+    int rc = bolt_compact(&c, &bytes, &e);
+    if (verdict == 0 && rc)
+        abort();
+    if (verdict == 0)
+        check_compacted(r, meta, fd, bytes);
+}
+
 int bolt_exercise(struct bolt_memory *m)
 {
     OWN_BOLT struct bolt_reader *r = NULL;
@@ -181,6 +235,7 @@ int bolt_exercise(struct bolt_memory *m)
     if (verdict == 0 && rc != 0)
         abort();
     rc = top_stats(r, &root, &stats, &e);
+    exercise_compact(r, &meta, verdict);
     return verdict;
 }
 
