@@ -4,10 +4,9 @@ import hashlib
 import os
 import signal
 import sqlite3
-import time
 
 from harness import bank, repository
-from harness.case import Case, at_level, by_level
+from harness.case import Case, at_level
 from harness.leader import Worker
 from harness.terminal import Terminal
 
@@ -333,34 +332,3 @@ class TestDelta(InPlaceCase):
         self.restore("--paranoid", expect=1)
         self.assertEqual((digest(self.other), digest(self.db)), before)
         self.assertFalse(os.path.exists(os.path.join(self.dir, ".syncd-restore")))
-
-
-class TestCut(InPlaceCase):
-    @at_level("default", timeout_s=900)
-    def test_killed_anywhere_and_run_again(self):
-        begun = time.monotonic()
-        self.commit()
-        self.restore()
-        took = time.monotonic() - begun
-        seen = set()
-        for _ in range(by_level(5, 20, 200)):
-            self.commit()
-            self.leave_wal()
-            self.write_other(2)
-            old = {p: digest(p) for p in self.good}
-            run = self.leader_.start("restore", "--in-place", "--yes")
-            time.sleep(self.rng.random() * took)
-            run.kill()
-            # Each file is old or new, the database with what was in its -wal.
-            live = sqlite3.connect(self.db)
-            self.assertEqual(live.execute("PRAGMA quick_check").fetchone(), ("ok",))
-            live.close()
-            self.assertIn(digest(self.other), (old[self.other], self.good[self.other]))
-            result = self.leader_.text("restore", "--in-place", "--yes")
-            seen.add("finished" if "is finished" in result.stdout else
-                     "undone" if "is undone" in result.stdout else "nothing")
-            self.assert_back()
-            for folder in self.runs():
-                self.assertFalse(os.path.exists(os.path.join(folder, "new")))
-                self.assertFalse(os.path.exists(os.path.join(folder, "journal")))
-        print(f"after kills: {sorted(seen)}")
