@@ -16,18 +16,47 @@
 #define SMALL_FILE_MAX 65536u
 
 static const char readme[] =
-    "This folder is a backup repository of syncd.\n"
+    "This folder is a backup, made by the program syncd. It holds snapshots of the data of\n"
+    "another machine, the leader '%s': databases and files as they were at certain moments.\n"
+    "Please change nothing here; every file is needed as it is.\n"
     "\n"
-    "It holds snapshots of the databases of another machine, the leader. If that machine is gone,\n"
-    "install syncd on its replacement and run there:\n"
+    "TO BRING EVERYTHING BACK\n"
     "\n"
-    "    syncd restore --from sftp://USER@THIS-MACHINE/PATH-OF-THIS-FOLDER\n"
+    "Install syncd on the machine that replaces the leader, and run there, as root:\n"
     "\n"
-    "It shows what can be brought back, from when, and asks before it changes anything.\n"
-    "Without syncd, the format is described in snapshot/FORMAT.md of syncd's sources, and\n"
-    "restore/rescue.py there restores a snapshot with Python 3 and the zstd program alone.\n"
+    "    syncd restore --from sftp://USER@THIS-MACHINE\n"
     "\n"
-    "Please change nothing in this folder: every file is needed as it is.\n";
+    "USER is the login here to which this folder belongs, THIS-MACHINE the name or address of "
+    "this\n"
+    "machine. It asks for that login's password, shows what can be brought back, from when and to\n"
+    "where, and asks before it changes anything. If the folder does not lie under that login's\n"
+    "home, add its path: sftp://USER@THIS-MACHINE/PATH. If a second machine holds a copy, name\n"
+    "both (--from URL --from URL): then damage in one of them does no harm.\n"
+    "\n"
+    "TO LOOK INSIDE, OR TO GET FILES OUT, WITHOUT INSTALLING ANYTHING\n"
+    "\n"
+    "Python 3.9 and the program zstd are enough, on this machine or on any that has a copy of "
+    "this\n"
+    "folder. In this folder:\n"
+    "\n"
+    "    python3 rescue.py .                          lists the snapshots\n"
+    "    python3 rescue.py . latest:SOURCE OUTPUT     puts the newest of SOURCE into folder "
+    "OUTPUT\n"
+    "\n"
+    "Each line of the list names its SOURCE. Nothing that is there already is overwritten, every\n"
+    "byte is checked, and what is damaged is named. `python3 rescue.py --help` says more.\n"
+    "\n"
+    "WHAT IS WHAT\n"
+    "\n"
+    "    syncd.repo      which repository this is; without it nothing else can be read\n"
+    "    epoch/          which machine may write here\n"
+    "    tmp/            unfinished uploads, of no use\n"
+    "    other folders   one for each source: .snap is a snapshot, .pack more of its data, .del "
+    "may\n"
+    "                    go soon but is good, .bad was found damaged\n"
+    "\n"
+    "The format is described in snapshot/FORMAT.md of syncd's sources. Nothing here is "
+    "encrypted.\n";
 
 void repository_new(const char *leader, struct repository *ret)
 {
@@ -106,6 +135,13 @@ static int create_file(struct store *s, const char *path, const void *p, size_t 
     return rc == ERR_EXISTS ? 0 : rc;
 }
 
+static int create_readme(struct store *s, const struct repository *r, struct err *e)
+{
+    OWN_BUF struct buf text = BUF_INIT;
+    buf_printf(&text, readme, r->leader);
+    return text.bad ? err_nomem(e) : create_file(s, "README.txt", text.data, text.len, e);
+}
+
 int repository_create(struct store *s, const struct repository *r, struct err *e)
 {
     static const char *const dirs[] = {"tmp", "epoch"};
@@ -117,7 +153,7 @@ int repository_create(struct store *s, const struct repository *r, struct err *e
     if (rc == 0)
         rc = repository_encode(r, &text, e);
     if (rc == 0)
-        rc = create_file(s, "README.txt", readme, sizeof readme - 1, e);
+        rc = create_readme(s, r, e);
     if (rc == 0)
         rc = create_file(s, REPO_FILE, text.data, text.len, e);
     if (rc == 0)

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "restore/rescue_text.h"
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
 #include "syncd/catalog.h"
@@ -176,6 +177,17 @@ static int check_token(struct session *s, size_t unreachable, struct err *e)
     return 0;
 }
 
+/* Beside the README: what reads the repository without syncd. An older one is left as it is. */
+static int put_rescue(struct store *store, struct err *e)
+{
+    struct store_stat st;
+    int rc = store_stat(store, "rescue.py", &st, e);
+    if (rc == ERR_NOT_FOUND)
+        rc = store_write_file(store, "rescue.py", rescue_text,
+                              (size_t)(rescue_text_end - rescue_text), e);
+    return rc == ERR_EXISTS ? 0 : rc;
+}
+
 static int enrol_worker(struct session *s, struct session_worker *w, struct report *report,
                         struct err *e)
 {
@@ -185,6 +197,8 @@ static int enrol_worker(struct session *s, struct session_worker *w, struct repo
     if (now) /* with what it continues from */
         ep = *now;
     int rc = repository_create(w->store, &s->repository, e);
+    if (rc == 0)
+        rc = put_rescue(w->store, e);
     if (rc == 0 && w->epoch.number < s->epoch)
         rc = epoch_claim(w->store, &ep, e);
     if (rc == 0)

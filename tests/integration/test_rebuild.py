@@ -3,6 +3,7 @@
 import grp
 import os
 import shutil
+import subprocess
 
 from harness import bank
 from harness.case import at_level
@@ -212,6 +213,48 @@ class TestRebuild(RebuildCase):
         self.house_.run("restore", "db", *self.words(), "--yes")
         self.assertEqual(bank.examine(self.db).seq, self.seq)
         self.assertFalse(os.path.exists(self.tree))
+
+
+@at_level("quick")
+class TestReadme(RebuildCase):
+    """A person who has nothing but the repository's folder follows its README.txt."""
+
+    def command(self, folder, beginning, **words):
+        """The line of the README that begins so, with the placeholders filled in."""
+        text = self.text_of(os.path.join(folder, "README.txt"))
+        self.assertIn("the leader 'leader'", text)
+        line = next(x.strip() for x in text.splitlines() if x.strip().startswith(beginning))
+        command = line.split("    ")[0].split()
+        for name, value in words.items():
+            command = [value if w == name else w for w in command]
+        return command
+
+    def follow(self, folder, command):
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60,
+                              check=True, stdin=subprocess.DEVNULL).stdout
+
+    def test_without_syncd(self):
+        folder, out = self.path("copy"), self.path("out")
+        shutil.copytree(os.path.join(self.user.home, self.below[0]), folder)
+        listed = self.follow(folder, self.command(folder, "python3 rescue.py . "))
+        self.assertIn("tree", listed)
+        for source in ("db", "tree"):
+            self.follow(folder, self.command(folder, "python3 rescue.py . latest", OUTPUT=out,
+                                             **{"latest:SOURCE": f"latest:{source}"}))
+        self.assertEqual(bank.examine(out + self.db).seq, self.seq)
+        back = metadata(out + self.tree)
+        self.assertEqual({name: v[-1] for name, v in back.items()},
+                         {name: v[-1] for name, v in self.wanted.items()})
+
+    def test_with_syncd(self):
+        self.wipe()
+        shutil.rmtree(os.path.join(self.user.home, self.below[1]))
+        server = self.servers[0]
+        command = self.command(os.path.join(self.user.home, self.below[0]), "syncd restore")
+        url = command[-1].replace("USER@THIS-MACHINE", f"{self.user.name}@127.0.0.1:{server.port}")
+        self.house_.run(*command[1:-1], url, "--host-key", server.fingerprint(), "--password-file",
+                        self.password, "--yes", "--lead", expect=3)
+        self.assert_back()
 
 
 class TestHooks(RebuildCase):

@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 
+import test_rescue as lie  # it knows how to write a repository by hand
 from harness import bank, repository
 from harness.case import Case, at_level
+from harness.enrolment import House
 
 MB = 1_000_000
 PAGE = 4096
@@ -148,3 +150,53 @@ class TestTargets(SalvageCase):
         self.house.run("restore", "--target", self.target)
         self.assertEqual(self.leftovers(self.target), [".syncd-mine.tmp"] * 2)
         self.assertEqual(read(self.target + self.data + "/file"), read(self.data + "/file"))
+
+
+@at_level("quick")
+class TestHostile(Case):
+    """A snapshot that was made to reach out of the target."""
+
+    def setUp(self):
+        super().setUp()
+        self.outside = self.path("outside")
+        os.mkdir(self.outside)
+        with open(os.path.join(self.outside, "secret"), "w", encoding="ascii") as f:
+            f.write("secret")
+        self.base = self.path("place")  # what in-place entries are below
+        os.mkdir(self.base)
+        self.blank = House(self.folder, "blank")
+        self.addCleanup(self.blank.close)
+
+    def lies(self):
+        base, outside = self.base.encode(), self.outside.encode()
+        file, link, hard = lie.FILE, lie.SYMLINK, lie.HARD_LINK
+        return {
+            "up": [lie.entry(file, base + b"/../outside/x", t18=0)],
+            "up and down": [lie.entry(file, base + b"/a/../../outside/x", t18=0)],
+            "dot": [lie.entry(file, base + b"/./x", t18=0)],
+            "relative": [lie.entry(file, b"x", t18=0)],
+            "through its own link": [lie.entry(link, base + b"/l", t22=outside),
+                                     lie.entry(file, base + b"/l/x", t18=0)],
+            "image through a link": [lie.entry(link, base + b"/l", t22=outside),
+                                     lie.image_entry(base + b"/l/db", 1, b"", count=0)],
+            "hard link to outside": [lie.entry(hard, base + b"/h", t22=base + b"/../outside/secret")],
+            "hard link through a link": [lie.entry(link, base + b"/l", t22=outside),
+                                         lie.entry(hard, base + b"/m", t22=base + b"/l/secret")],
+            "dump": [lie.entry(lie.DUMP, b"a/../../../outside/x", t18=0)],
+        }
+
+    def test_nothing_outside_is_touched(self):
+        for name, entries in self.lies().items():
+            repo = self.path("repo " + name.replace(" ", "-"))
+            lie.Writer(repo).snapshot(entries)
+            for words in (["--target", self.path("target")], ["--in-place", "--yes"]):
+                with self.subTest(lie=name, words=words[0]):
+                    # A relative path is one below the target; in place there is none.
+                    harmless = name == "relative" and words[0] == "--target"
+                    self.blank.run("restore", "--from", "file://" + repo, *words,
+                                   expect=0 if harmless else 1)
+                    self.assertEqual(os.listdir(self.outside), ["secret"])
+                    self.assertEqual(os.stat(self.outside + "/secret").st_nlink, 1)
+                    shutil.rmtree(self.path("target"), ignore_errors=True)
+                    shutil.rmtree(self.base)
+                    os.mkdir(self.base)
