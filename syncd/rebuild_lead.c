@@ -50,6 +50,17 @@ static int login_of(const struct rebuild *rb, const struct url *url)
     return -1;
 }
 
+/* A host key that was given for no host by name is for those of --from. */
+static int host_key_of(const struct rebuild *rb, const struct url *url, const char **ret,
+                       struct err *e)
+{
+    int rc = host_pin_given(rb->args, url, ret, e);
+    for (const char *const *v = args_values(rb->args, "host-key"); rc == 0 && *v; v++)
+        if (*v == *ret)
+            *ret = NULL;
+    return rc;
+}
+
 static int enrol(struct leading *l, struct session_worker *w, const struct url *url, struct err *e)
 {
     struct rebuild *rb = l->rb;
@@ -72,7 +83,7 @@ static int enrol(struct leading *l, struct session_worker *w, const struct url *
         if (rb->logins[login].password && !(n.password = strdup(rb->logins[login].password)))
             return err_nomem(e);
     } else {
-        rc = host_pin_given(rb->args, url, &n.host_key, e);
+        rc = host_key_of(rb, url, &n.host_key, e);
         if (rc == 0 && file)
             rc = conf_read_secret(file, &n.password, e);
     }

@@ -58,4 +58,6 @@ class GuideCase(EnrolmentCase):
                     words[i] = self.url(server) + host[6]
                     more = ["--host-key", server.fingerprint(), "--password-file", self.password,
                             *([] if known else ["--name", host.split(".")[0]])]
+        if known and "--from" in words and not {"--target", "--in-place"} & set(words):
+            more += ["--yes", "--lead"]  # what the person answers in the dialogue
         return self.house_.text(*[self.here(w) for w in words], *more, env=env, expect=expect)
