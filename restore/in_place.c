@@ -27,7 +27,8 @@ struct in_place {
     struct restoring *look; /* at what is there now, and at all entries of the snapshot */
     struct in_place_plan plan;
     struct in_place_list list; /* what is to be swapped */
-    char *folder;              /* that holds all entries and .syncd-restore */
+    struct in_place_leveldbs leveldbs;
+    char *folder; /* that holds all entries and .syncd-restore */
     dev_t device;
     struct in_place_folder run;
     int base_fd; /* .syncd-restore, which holds `run` */
@@ -82,8 +83,10 @@ static int compare_path(const void *path, const void *item)
 /* Whether it is to be swapped. The list is in the order of the paths. */
 static bool is_on_list(const struct in_place *r, const char *path)
 {
-    return r->list.count &&
-           bsearch(path, r->list.items, r->list.count, sizeof *r->list.items, compare_path);
+    const struct in_place_item *found = r->list.count ? bsearch(path, r->list.items, r->list.count,
+                                                                sizeof *r->list.items, compare_path)
+                                                      : NULL;
+    return found && found->kind != IN_PLACE_KEPT;
 }
 
 /* What lies at the entry's place is the same already, content and attributes. A hard link whose
@@ -131,11 +134,15 @@ static void tell(const struct in_place *r, const struct entry *n, enum restore_r
 static int survey_entry(struct in_place *r, struct entry *n, struct err *e)
 {
     bool there, equal, folder = n->type == ENTRY_DIR;
-    if (n->type == ENTRY_CONFIG || !is_wanted(r, n->path))
-        return 0;
-    int rc = join_folder(r, n->path, e);
+    bool wanted = n->type != ENTRY_CONFIG && is_wanted(r, n->path);
+    int rc = in_place_leveldbs_note(&r->leveldbs, n, wanted, e);
+    if (rc || !wanted)
+        return rc;
+    rc = join_folder(r, n->path, e);
     if (rc == 0)
         rc = is_equal(r, n, &there, &equal, e);
+    if (rc == 0)
+        rc = in_place_leveldbs_looked(&r->leveldbs, n, there, equal, e);
     if (rc == 0 && folder)
         rc = note_folder(r, n, e);
     if (rc)
@@ -209,6 +216,8 @@ static int check_all_free(const struct in_place *r, struct err *e)
     for (size_t i = 0; rc == 0 && i < r->list.count; i++)
         if (strchr("sb", r->list.items[i].kind))
             rc = in_place_check_free(r->list.items[i].path, e);
+        else if (r->list.items[i].kind == IN_PLACE_LEVELDB)
+            rc = in_place_leveldb_check_free(r->list.items[i].path, e);
     return rc;
 }
 
@@ -309,6 +318,8 @@ static int swap_all(const struct in_place_folder *f, const struct in_place_list 
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < l->count; i++) {
         rc = in_place_swap(f, &l->items[i], &replaced, e);
+        if (rc == 0 && l->items[i].kind == IN_PLACE_LEVELDB)
+            rc = in_place_leveldb_sweep(f, l, &l->items[i], &replaced, e);
         *ret_replaced += rc == 0 && replaced;
     }
     if (rc == 0)
@@ -420,7 +431,7 @@ static int tell_restored(struct in_place *r, struct entry *n, struct err *e)
     (void)e;
     /* Both are in the order of the paths. */
     if (r->next < r->list.count && strcmp(r->list.items[r->next].path, n->path) == 0 &&
-        r->list.items[r->next++].kind != IN_PLACE_DIR)
+        !strchr("dlk", r->list.items[r->next++].kind))
         tell(r, n, RESTORE_RESTORED);
     return 0;
 }
@@ -465,7 +476,9 @@ static int survey(struct in_place *r, struct err *e)
         return rc;
     if (r->plan.count == 0)
         return err_set(e, ERR_NOT_FOUND, NULL, "nothing in this snapshot matches");
-    rc = find_folder(r, e);
+    rc = in_place_leveldbs_list(&r->leveldbs, &r->list, e);
+    if (rc == 0)
+        rc = find_folder(r, e);
     r->plan.folder = *r->folder ? r->folder : "/";
     return rc;
 }
@@ -473,6 +486,7 @@ static int survey(struct in_place *r, struct err *e)
 static void forget(struct in_place *r)
 {
     in_place_list_free(&r->list);
+    in_place_leveldbs_free(&r->leveldbs);
     free(r->folder);
     r->folder = NULL;
     r->plan = (struct in_place_plan){0};
@@ -536,6 +550,7 @@ int in_place_run(const struct in_place_params *p, struct in_place_summary *ret, 
     *ret = (struct in_place_summary){0};
     int rc = run(&r, e);
     in_place_list_free(&r.list);
+    in_place_leveldbs_free(&r.leveldbs);
     free(r.folder);
     restoring_free(r.look);
     in_place_folder_close(&r.run);

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 struct buf;
+struct entry;
 struct err;
 
 #define IN_PLACE_FOLDER ".syncd-restore"
@@ -15,7 +16,9 @@ enum in_place_kind {
     IN_PLACE_DIR = 'd',
     IN_PLACE_FILE = 'f',
     IN_PLACE_SQLITE = 's',
-    IN_PLACE_BOLT = 'b'
+    IN_PLACE_BOLT = 'b',
+    IN_PLACE_LEVELDB = 'l', /* a folder whose files are one state (snapshot/leveldb.h) */
+    IN_PLACE_KEPT = 'k'     /* a file of one that is right already */
 };
 
 struct in_place_item {
@@ -59,5 +62,42 @@ int in_place_check_free(const char *path, struct err *e);
  * no new one. May be cut anywhere and called again. */
 int in_place_swap(const struct in_place_folder *f, const struct in_place_item *item,
                   bool *ret_replaced, struct err *e);
+
+/* Where <run>/old/<path> goes; folders on the way are made. */
+struct place;
+int in_place_open_old(const struct in_place_folder *f, const char *path, struct place *ret,
+                      struct err *e);
+/* Opens the folder itself, through no link. */
+int in_place_open_folder(const char *path, int *ret_fd, struct err *e);
+
+/* in_place_leveldb.c. The LevelDB folders of the snapshot, and how much of each is asked for. */
+struct in_place_leveldb {
+    char *path;
+    bool itself, differs;
+    size_t members, wanted, there; /* in the snapshot; asked for; of these, there in any state */
+    struct in_place_list kept;     /* members that are right already */
+};
+struct in_place_leveldbs {
+    size_t count, cap;
+    struct in_place_leveldb *items;
+};
+void in_place_leveldbs_free(struct in_place_leveldbs *l);
+/* Told of each entry, in order, before it is looked at, and of each that is asked for, after. */
+int in_place_leveldbs_note(struct in_place_leveldbs *l, const struct entry *n, bool wanted,
+                           struct err *e);
+int in_place_leveldbs_looked(struct in_place_leveldbs *l, const struct entry *n, bool there,
+                             bool equal, struct err *e);
+/* When all entries were told of: adds the folders that are not right, with their members that are,
+ * to the list, which stays in order. ERR_USAGE: only a part of one is asked for. */
+int in_place_leveldbs_list(const struct in_place_leveldbs *l, struct in_place_list *list,
+                           struct err *e);
+
+/* What LevelDB would read together with the folder's restored files, but does not
+ * belong to them, goes to <run>/old: tables, logs and manifests that the list does not name. May be
+ * cut anywhere and called again. */
+int in_place_leveldb_sweep(const struct in_place_folder *f, const struct in_place_list *l,
+                           const struct in_place_item *item, bool *ret_replaced, struct err *e);
+/* Whether a process has the database in this folder open, by its LOCK: as in_place_check_free. */
+int in_place_leveldb_check_free(const char *path, struct err *e);
 
 #endif

@@ -72,7 +72,7 @@ static int parse(const struct buf *text, const char *shown, struct in_place_list
         const char *record = (const char *)text->data + at;
         size_t n = strnlen(record, text->len - at);
         good = at + n < text->len && n > 2 && n <= ENTRY_PATH_MAX + 1 && record[1] == '/' &&
-               strchr("dfsb", record[0]);
+               strchr("dfsblk", record[0]);
         if (good && in_place_list_add(ret, record[0], record + 1, e))
             return ERR_NOMEM;
         at += n + 1;

@@ -205,6 +205,22 @@ static int open_below(const struct in_place_folder *f, const char *folder, const
     return place_open(fd, shown, path, create, ret, e);
 }
 
+int in_place_open_old(const struct in_place_folder *f, const char *path, struct place *ret,
+                      struct err *e)
+{
+    return open_below(f, "old", path, true, ret, e);
+}
+
+int in_place_open_folder(const char *path, int *ret_fd, struct err *e)
+{
+    OWN_PLACE struct place at = {.dir_fd = -1};
+    int rc = open_parent(path, false, &at, e);
+    if (rc)
+        return rc;
+    *ret_fd = io_openat(at.dir_fd, at.name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    return *ret_fd < 0 ? err_sys(e, errno, path, "cannot open the folder %s", path) : 0;
+}
+
 /* A missing folder on the way gets owner and mode of the one in `new`, if the snapshot names it,
  * else the owner of the file that goes there. */
 static int make_folder(const struct in_place_folder *f, const char *path, const struct stat *file,
@@ -256,7 +272,7 @@ int in_place_swap(const struct in_place_folder *f, const struct in_place_item *i
     int rc = open_below(f, "new", item->path, false, &new, e);
     if (rc || !exists(&new, &st))
         return rc;
-    if (item->kind == IN_PLACE_DIR) {
+    if (item->kind == IN_PLACE_DIR || item->kind == IN_PLACE_LEVELDB) {
         rc = make_folders(f, item->path, &st, e);
         return rc ? rc : make_folder(f, item->path, &st, e);
     }

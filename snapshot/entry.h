@@ -28,9 +28,6 @@ struct entry_image {
     uint64_t page_count, sum;
 };
 
-/* Details of a folder whose files are LevelDB's, taken as one crash-consistent state. */
-#define ENTRY_LEVELDB "{\"holds\":\"leveldb\",\"consistent\":\"crash\"}"
-
 /* A byte string that an entry owns. */
 struct entry_bytes {
     uint8_t *data;
@@ -54,7 +51,7 @@ struct entry {
     struct entry_bytes holes;     /* as in the record */
     struct entry_bytes signature; /* what the source noted */
     char *carried;                /* the reason, or NULL */
-    struct entry_bytes details;   /* JSON of a dump, or ENTRY_LEVELDB of a folder */
+    struct entry_bytes details;   /* JSON of a dump; of a folder: leveldb.h */
 };
 
 void entry_free(struct entry *e); /* frees what it owns and zeroes it */

@@ -17,6 +17,7 @@
 
 #include "snapshot/attributes.h"
 #include "snapshot/exclude.h"
+#include "snapshot/leveldb.h"
 #include "snapshot/tree_file.h"
 #include "snapshot/tree_internal.h"
 #include "syncd/base/clock.h"
@@ -28,26 +29,6 @@
 
 /* ---- names ---- */
 
-enum part_of { PART_NONE, PART_TABLE, PART_LOG, PART_CURRENT, PART_MANIFEST };
-
-/* Decimal digits, then exactly `end`. */
-static bool is_number(const char *s, const char *end)
-{
-    size_t n = strspn(s, "0123456789");
-    return n > 0 && n <= 20 && strcmp(s + n, end) == 0;
-}
-
-static enum part_of part_of(const char *name)
-{
-    if (strcmp(name, "CURRENT") == 0)
-        return PART_CURRENT;
-    if (strncmp(name, "MANIFEST-", 9) == 0)
-        return is_number(name + 9, "") ? PART_MANIFEST : PART_NONE;
-    if (is_number(name, ".ldb") || is_number(name, ".sst"))
-        return PART_TABLE;
-    return is_number(name, ".log") ? PART_LOG : PART_NONE;
-}
-
 /* The name of the manifest, out of CURRENT. */
 static bool read_current(int dir_fd, char ret[static NAME_SIZE])
 {
@@ -57,7 +38,7 @@ static bool read_current(int dir_fd, char ret[static NAME_SIZE])
         return false;
     ret[n] = '\0';
     ret[strcspn(ret, "\n")] = '\0';
-    return part_of(ret) == PART_MANIFEST;
+    return leveldb_part_of(ret) == LEVELDB_MANIFEST;
 }
 
 static bool is_excluded(const struct tree *t, const char *folder, const char *name)
@@ -108,7 +89,8 @@ struct tree_leveldb *tree_leveldb_of(const struct tree *t, const char *path)
     char folder[ENTRY_PATH_MAX + 1];
     const char *slash = strrchr(path, '/');
     size_t n = slash ? (size_t)(slash - path) : 0;
-    if (t->leveldb_count == 0 || n >= sizeof folder || !slash || part_of(slash + 1) == PART_NONE)
+    if (t->leveldb_count == 0 || n >= sizeof folder || !slash ||
+        leveldb_part_of(slash + 1) == LEVELDB_NONE)
         return NULL;
     memcpy(folder, path, n);
     folder[n] = '\0';
@@ -339,15 +321,15 @@ static int on_log(struct cut *c, const char *name, struct err *e)
 static int on_name(struct cut *c, const char *name, bool in_cut, struct err *e)
 {
     struct stat st;
-    enum part_of part = part_of(name);
-    if (part != PART_TABLE && part != PART_LOG)
+    enum leveldb_part part = leveldb_part_of(name);
+    if (part != LEVELDB_TABLE && part != LEVELDB_LOG)
         return 0;
     if (is_excluded(c->t, folder_of(c)->path, name) ||
         fstatat(c->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
         return 0;
     if (c->t->o.cancel && atomic_load(c->t->o.cancel))
         return err_set(e, ERR_CANCELLED, NULL, "stopped");
-    if (part == PART_TABLE)
+    if (part == LEVELDB_TABLE)
         return on_table(c, name, &st, in_cut, e);
     return in_cut ? on_log(c, name, e) : 0;
 }
@@ -394,7 +376,7 @@ static int take_named(struct cut *c, const char *name, struct stat *ret, struct 
     if (fstatat(c->dir_fd, name, ret, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(ret->st_mode))
         return changed(c, e);
     int rc = find_member(c, name, &at, e);
-    return rc ? rc : take_member(c, at, ret, part_of(name) == PART_LOG, e);
+    return rc ? rc : take_member(c, at, ret, leveldb_part_of(name) == LEVELDB_LOG, e);
 }
 
 static int take_logs(struct cut *c, struct err *e)

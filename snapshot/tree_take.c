@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "snapshot/attributes.h"
+#include "snapshot/leveldb.h"
 #include "snapshot/tree_file.h"
 #include "snapshot/tree_internal.h"
 #include "snapshot/tree_merge.h"
@@ -61,10 +62,10 @@ static int read_link(const struct tree_item *item, char **ret, struct err *e)
 static int label_leveldb(const struct tree *t, struct entry *n, const struct entry *before,
                          struct err *e)
 {
-    static const char label[] = ENTRY_LEVELDB;
+    static const char label[] = LEVELDB_LABEL;
     n->details.data = (uint8_t *)strdup(label);
     n->details.len = n->details.data ? sizeof label - 1 : 0;
-    if (!before || !before->details.len)
+    if (!before || !leveldb_is_labelled(before))
         tree_notice(t,
                     "%s is a LevelDB folder: its files are kept as a power cut would leave them, "
                     "which LevelDB repairs when it opens them",
@@ -79,7 +80,7 @@ static int take_plain(struct tree *t, const struct tree_item *item, enum entry_t
     struct err why = ERR_INIT;
     struct entry n = {0};
     const struct tree_leveldb *l = type == ENTRY_DIR ? tree_leveldb_find(t, item->path) : NULL;
-    bool same = is_same(before, type, item) && (before->details.len > 0) == (l != NULL);
+    bool same = is_same(before, type, item) && leveldb_is_labelled(before) == (l != NULL);
     if (same && !t->audit)
         return tree_emit_same(t, before, NULL, e);
     int rc = begin_entry(item, type, &n, &why);

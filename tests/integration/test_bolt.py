@@ -205,6 +205,54 @@ class TestBolt(BoltCase):
             self.assertEqual(f.read(), "beside")
 
 
+class TestBacalhau(Case):
+    """A node's two bolt databases, JSON in nested buckets, beside its YAML and keys."""
+
+    FILES = {"config.yaml": "API:\n  Host: 0.0.0.0\n", "system_metadata.yaml": "NodeName: n-1\n",
+             "user_id.pem": "-----BEGIN PRIVATE KEY-----\n", "orchestrator/nats-store/meta": "{}"}
+
+    def test_the_leader_is_killed_and_rebuilt(self):
+        home = self.path("bacalhau")
+        for folder in ("orchestrator/nats-store", "compute"):
+            os.makedirs(f"{home}/{folder}")
+        for name, text in self.FILES.items():
+            with open(f"{home}/{name}", "w", encoding="ascii") as f:
+                f.write(text)
+        os.chmod(f"{home}/user_id.pem", 0o600)
+        databases = [f"{home}/{part}/state_boltdb.db" for part in ("orchestrator", "compute")]
+        owners = [bolt.Owner(db, json=True, keys=800, rate=20, seed=self.rng.randrange(1 << 30))
+                  for db in databases]
+        for owner in owners:
+            self.addCleanup(owner.kill)
+        leader = self.two_workers(home)
+        for _ in range(3):
+            source = leader.backup("db")
+            self.assertTrue(source["complete"])
+        for owner in owners:
+            owner.kill()
+        dumps = [bolt.dump(db) for db in databases]
+        shutil.rmtree(home)
+        shutil.rmtree(leader.folder)
+
+        machine = self.leader(leader.workers, leader.sources, authorize=(self.w1, self.w2),
+                              name="rebuilt")
+        answer = machine.run("restore", "db", "--in-place", "--yes").json
+        self.assertEqual(answer["snapshot"], source["snapshot"])
+        bolt.judge(self, databases)
+        for db, killed in zip(databases, dumps):
+            self.assertNotEqual(bolt.dump(db), killed)  # they went on after the snapshot
+        for name, text in self.FILES.items():
+            with open(f"{home}/{name}", encoding="ascii") as f:
+                self.assertEqual(f.read(), text)
+        self.assertEqual(os.stat(f"{home}/user_id.pem").st_mode & 0o777, 0o600)
+        machine.run("adopt", "--lead")
+        for db in databases:  # the node starts again, and is backed up again
+            owner = bolt.Owner(db, json=True, keys=800, commits=5)
+            self.addCleanup(owner.kill)
+            owner.stop()
+        self.assertTrue(machine.backup("db")["complete"])
+
+
 class TestBoltCopies(Case):
     @at_level("long", timeout_s=900)
     def test_three_hundred_live_copies(self):

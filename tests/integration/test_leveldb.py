@@ -96,3 +96,27 @@ class TestLevelDb(LevelDbCase):
         self.assertEqual(leveldb.check(copy), 2000)
         with open(os.path.join(os.path.dirname(copy), "note.txt"), encoding="ascii") as f:
             self.assertEqual(f.read(), "newer")
+
+    @at_level("quick")
+    def test_in_place(self):
+        """Newer logs and tables must not be read into the older state; never under its owner."""
+        leveldb.write(self.db, batches=1500)
+        leader = self.house()
+        leader.backup("t")
+        for _ in range(3):
+            leveldb.write(self.db, batches=500)
+        owner = self.owner(rate=100)
+        refused = leader.run("restore", "t", "--in-place", "--yes", expect=1).json
+        self.assertIn("open in another process", refused["errors"][0]["message"])
+        newest = owner.stop()
+        part = leader.run("restore", "t", "--in-place", "--yes", "--path", "*.ldb", expect=2).json
+        self.assertIn("LevelDB folder", part["errors"][0]["message"])
+        answer = leader.run("restore", "t", "--in-place", "--yes").json
+        self.assertEqual(leveldb.check(self.db), 1500)
+        self.assertGreater(newest, 3000)
+        self.assertTrue(self.tables(answer["old_kept_at"] + self.db))
+        # Now only its own opening has added something: that goes, too, and nothing else.
+        leader.run("restore", "t", "--in-place", "--yes")
+        again = leader.run("restore", "t", "--in-place", "--yes").json
+        self.assertIsNone(again["old_kept_at"])
+        self.assertEqual(leveldb.check(self.db), 1500)
