@@ -5,10 +5,11 @@
  * <folder> is the one that holds all of the entries; then a journal is written there, and each file
  * is swapped by rename, a database together with its sidecars; what it replaces goes to
  * .syncd-restore/<UTC>/old. A run that was cut before the journal is undone by the next one, one
- * that was cut later is finished by it. What the snapshot does not name is not touched, and no
- * link is followed on the way to a target. What is right already, content and attributes, stays as
- * it is; of the rest only what the old file lacks is fetched. Folders get owner, mode, attributes
- * and time back last. */
+ * that was cut later is finished by it. What the snapshot does not name is not touched (but for
+ * tables and logs of another state in a LevelDB folder, which are set aside with the rest of it),
+ * and no link is followed on the way to a target. What is right already, content and attributes,
+ * stays as it is; of the rest only what the old file lacks is fetched. Folders get owner, mode,
+ * attributes and time back last. */
 #ifndef SYNCD_RESTORE_IN_PLACE_H
 #define SYNCD_RESTORE_IN_PLACE_H
 
