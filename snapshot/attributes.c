@@ -88,6 +88,17 @@ int attributes_fill(const struct stat *st, struct entry *ret, struct err *e)
     return rc ? rc : copy_name(&group, &ret->group, e);
 }
 
+const char *attributes_user(uid_t uid, char ret[static ATTRIBUTES_USER_SIZE])
+{
+    struct name_memory m;
+    look_up_user(uid, &m);
+    if (m.name[0])
+        snprintf(ret, ATTRIBUTES_USER_SIZE, "%.60s", m.name);
+    else
+        snprintf(ret, ATTRIBUTES_USER_SIZE, "user %u", (unsigned)uid);
+    return ret;
+}
+
 /* ---- extended attributes ---- */
 
 static ssize_t list_names(int fd, const char *link, char *to, size_t n)

@@ -21,6 +21,10 @@ bool attributes_settled(const struct stat *st);
  * names are remembered, so that a tree of one owner asks once; one thread at a time. */
 int attributes_fill(const struct stat *st, struct entry *ret, struct err *e);
 
+/* "pioreactor", or "user 1234" when the system has no name for it. Returns ret. */
+#define ATTRIBUTES_USER_SIZE 64
+const char *attributes_user(uid_t uid, char ret[static ATTRIBUTES_USER_SIZE]);
+
 /* Reads the extended attributes (POSIX ACLs are among them) of an open file, or, with fd -1, of
  * the link or file dir_fd/name itself. A file system that has none is fine. ERR_LIMIT: too many. */
 int attributes_read_extended(int fd, int dir_fd, const char *name, const char *path,

@@ -1,6 +1,7 @@
 /* The databases that live in a tree. */
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "snapshot/attributes.h"
 #include "snapshot/bolt_source.h"
@@ -50,8 +51,11 @@ int tree_add_database(struct tree *t, const struct tree_item *item, enum image_k
     }
     memmove(&t->databases[at + 1], &t->databases[at],
             (t->database_count - at) * sizeof *t->databases);
-    t->databases[at] = (struct tree_database){
-        .path = path, .kind = kind, .dev = item->st.st_dev, .inode = item->st.st_ino};
+    t->databases[at] = (struct tree_database){.path = path,
+                                              .kind = kind,
+                                              .dev = item->st.st_dev,
+                                              .inode = item->st.st_ino,
+                                              .uid = item->st.st_uid};
     t->database_count++;
     *ret = &t->databases[at];
     return 0;
@@ -121,8 +125,22 @@ static int audit_database(struct tree *t, struct tree_database *d, const struct 
     return reuse(d, before, e);
 }
 
+/* What another user's reader leaves beside a database can lock its owner out. */
+static int check_owner(const struct tree_database *d, struct err *e)
+{
+    char owner[ATTRIBUTES_USER_SIZE], us[ATTRIBUTES_USER_SIZE];
+    if (d->uid == geteuid())
+        return 0;
+    err_set(e, ERR_PERMISSION, d->path, "%s belongs to %s, but syncd runs as %s: it is not touched",
+            d->path, attributes_user(d->uid, owner), attributes_user(geteuid(), us));
+    return err_hint(e, "Run syncd as the owner of the databases: state_dir is to be his.");
+}
+
 static int take_by_kind(struct tree *t, struct tree_database *d, struct err *e)
 {
+    int rc = check_owner(d, e);
+    if (rc)
+        return rc;
     return d->kind == IMAGE_BOLT ? bolt_take(t->run, d->path, &d->entry, e)
                                  : sqlite_take(t->run, d->path, &d->entry, e);
 }

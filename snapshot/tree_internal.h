@@ -18,6 +18,7 @@ struct tree_database {
     enum image_kind kind;
     dev_t dev;
     ino_t inode;
+    uid_t uid;
     bool given_up; /* failed in this run or in the attempt before: err */
     struct err err;
     bool has_entry, is_same, done; /* taken or recognised; as in the parent; emitted */

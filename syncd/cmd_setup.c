@@ -1,4 +1,5 @@
 /* syncd setup: prepares workers, and writes a preset's source. */
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "syncd/base/err.h"
@@ -10,6 +11,7 @@
 #include "syncd/report.h"
 #include "syncd/session.h"
 #include "syncd/setup_preset.h"
+#include "syncd/unit_owner.h"
 
 static int setup_all(const struct command_args *args, struct report *report, struct err *e)
 {
@@ -59,6 +61,19 @@ static int check_options(const struct command_args *args, unsigned given, struct
     return 0;
 }
 
+/* Before, so that the rest can go on as the owner; the unit after, when the worker is known. What
+ * is wrong with the config, or that there is none, is the rest's to tell. */
+static int give(const struct command_args *args, struct report *report, bool after, struct err *e)
+{
+    struct conf *conf = NULL;
+    struct err ignored = ERR_INIT;
+    if (conf_read(args_config_path(args), &conf, NULL, &ignored))
+        return 0;
+    int rc = after ? unit_owner_write(conf, report, e) : unit_owner_give(conf, report, e);
+    conf_free(conf);
+    return rc;
+}
+
 static int set_up(const struct command_args *args, struct report *report, struct err *e)
 {
     bool preset = args_count(args, "preset") > 0, url = args->word_count > 0;
@@ -67,6 +82,8 @@ static int set_up(const struct command_args *args, struct report *report, struct
                              : 0) |
                      (args_flag(args, "workers") ? WITH_WORKERS : 0);
     int rc = check_options(args, given, e);
+    if (rc == 0)
+        rc = give(args, report, false, e);
     if (rc)
         return rc;
     if (preset)
@@ -80,6 +97,8 @@ int cmd_setup(const struct command_args *args, struct report *report)
     struct err e = ERR_INIT;
     int rc = set_up(args, report, &e);
     identity_act_as_root(NULL);
+    if (rc == 0)
+        rc = give(args, report, true, &e);
     if (rc && e.code)
         return report_error(report, &e);
     return rc ? EXIT_NOTHING : EXIT_DONE;

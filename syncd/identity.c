@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "conf/conf.h"
+#include "snapshot/attributes.h"
 #include "syncd/base/err.h"
 #include "syncd/base/io.h"
 #include "syncd/base/log.h"
@@ -44,10 +45,7 @@ static void look_up(uid_t uid, gid_t gid, struct owner *ret)
 
 const char *identity_name(uid_t uid, char ret[static IDENTITY_NAME_SIZE])
 {
-    struct owner o;
-    look_up(uid, 0, &o);
-    memcpy(ret, o.name, IDENTITY_NAME_SIZE);
-    return ret;
+    return attributes_user(uid, ret);
 }
 
 /* ---- whose databases ---- */

@@ -11,7 +11,7 @@
 struct conf;
 struct err;
 
-#define IDENTITY_NAME_SIZE 64
+#define IDENTITY_NAME_SIZE 64 /* attributes.h has the same */
 
 /* "pioreactor", or "user 1234" when the system has no name for it. Returns ret. */
 const char *identity_name(uid_t uid, char ret[static IDENTITY_NAME_SIZE]);

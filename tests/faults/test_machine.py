@@ -36,7 +36,6 @@ class MachineCase(DaemonCase):
         return len([r for r in self.runs(leader, source) if r[2]])
 
 
-@at_level("quick")
 class TestClock(MachineCase):
     def test_a_clock_that_is_not_set_is_waited_for(self):
         leader = self.two_workers(self.bank(), every="1h")
@@ -163,6 +162,35 @@ class TestAway(MachineCase):
         self.assertEqual(bank.examine(self.restored(leader, snapshot["id"], db)).seq, seq)
 
 
+class TestChange(MachineCase):
+    def test_on_change_hears_of_what_happened_while_no_daemon_ran(self):
+        changes, script = self.path("changes"), self.path("on-change")
+        with open(script, "w", encoding="ascii") as f:
+            f.write(f'#!/bin/sh\necho "$SYNCD_STATE" >>{changes}\n')
+        os.chmod(script, 0o755)
+        leader = self.two_workers(self.bank(), every="1h", on_change=[script])
+        run = self.begin(leader)
+        self.wait_runs(leader, 1)
+
+        def told(*words):
+            def as_told():
+                with open(changes, encoding="ascii") as f:
+                    return tuple(f.read().split()) == words
+            processes.wait_until(lambda: os.path.exists(changes) and as_told(), 10, str(words))
+        told("fresh")
+        self.stop(run)
+        self.w1.kill()
+        self.w2.kill()
+        self.machine.sleep(2 * 3600)
+        run = self.daemon(leader, env=self.machine.env)
+        told("fresh", "stale")
+        self.stop(run)
+        run = self.daemon(leader, env=self.machine.env)
+        time.sleep(1)
+        self.stop(run)
+        told("fresh", "stale")
+
+
 @at_level("quick")
 class TestDisk(MachineCase):
     def house(self, **source):
@@ -275,17 +303,10 @@ class TestRoom(MachineCase):
         leader.backup("db", env=self.machine.env)
 
 
-@at_level("quick")
-class TestSystemd(MachineCase):
-    def test_watchdog_is_not_fed_while_a_job_hangs(self):
-        db = self.bank()
-        leader = self.two_workers(db, every="1s", hook_timeout="1s")
-        notify = Notify(self)
-        self.machine = Machine(self)
-        run = self.daemon(leader, env={**notify.env, "WATCHDOG_USEC": "500000"})
-        self.wait_runs(leader, 2)
-        self.assertTrue(notify.has("READY=1"))
-
+class HungCase(MachineCase):
+    @staticmethod
+    def hang_a_job(run):
+        """A job of the daemon does nothing any more, and does not hear SIGTERM."""
         def stopped():
             for pid in processes.descendants(run.pid):
                 try:
@@ -297,6 +318,32 @@ class TestSystemd(MachineCase):
                     pass  # it has just ended
             return False
         processes.wait_until(stopped, 20, "a job is stopped in the middle")
+
+
+class TestHung(HungCase):
+    def test_stops_within_10_s_beside_a_job_that_hangs(self):
+        leader = self.two_workers(self.bank(), every="1s")
+        run = self.daemon(leader)
+        self.wait_runs(leader, 1)
+        self.hang_a_job(run)
+        self.stop(run, within_s=10)
+        self.assertEqual(processes.descendants(run.pid), [])
+        self.stop(self.daemon(leader))
+        leader.backup("db")
+        leader.run("verify", "--read-data")
+
+
+class TestSystemd(HungCase):
+    def test_watchdog_is_not_fed_while_a_job_hangs(self):
+        db = self.bank()
+        leader = self.two_workers(db, every="1s", hook_timeout="1s")
+        notify = Notify(self)
+        self.machine = Machine(self)
+        run = self.daemon(leader, env={**notify.env, "WATCHDOG_USEC": "500000"})
+        self.wait_runs(leader, 2)
+        self.assertTrue(notify.has("READY=1"))
+
+        self.hang_a_job(run)
         # 1.5 s of quiet and a hook's 1 s; SIGTERM is of no use, SIGKILL comes 6 s later.
         processes.wait_until(lambda: notify.silence_s("WATCHDOG=1") > 3, 20, "the watchdog starves")
         count = self.count(leader)

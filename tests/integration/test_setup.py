@@ -9,7 +9,7 @@ import tempfile
 from harness import processes
 from harness.case import Case, at_level
 from harness.enrolment import EnrolmentCase
-from harness.leader import Worker
+from harness.leader import PROJECT, Worker
 from harness.sshd import keygen
 from harness.user import PASSWORD
 
@@ -486,6 +486,57 @@ class TestWhoRunsIt(EnrolmentCase):
         found = [c for c in answer if c["level"] == "error" and self.user.name in c["message"]]
         self.assertEqual(len(found), 1, answer)
         self.assertIn(f"chown -R {self.user.name}: {house.state_dir}", found[0]["hint"])
+
+    def test_backup_leaves_somebody_elses_database_alone(self):
+        server, house = self.worker(), self.leader_house
+        db = self.bank("data/roots.sqlite")
+        house.write(self.source(db))
+        self.enrol(house, server)
+        os.chown(db, self.user.uid, self.user.gid)
+        before = sorted(os.listdir(self.data))
+        failed = house.run("backup", expect=1).json["errors"][0]
+        self.assertIn(f"belongs to {self.user.name}, but syncd runs as root", failed["message"])
+        self.assertEqual(sorted(os.listdir(self.data)), before)
+
+    def test_setup_gives_the_unit_and_state_dir_to_the_owner(self):
+        server, house = self.worker(), self.leader_house
+        units, secret = self.path("units"), os.path.join(house.folder, "mqtt.pass")
+        os.mkdir(units)
+        with open(secret, "w", encoding="ascii") as f:
+            os.chmod(secret, 0o600)
+            f.write("secret\n")
+        with open(os.path.join(house.state_dir, "left"), "w", encoding="ascii"):
+            pass
+        house.write(self.source() + f'mqtt {{ host = "localhost"  username = "x"  password_file = "{secret}" }}\n')
+        env = {"SYNCD_UNIT_DIR": units}
+        self.enrol(house, server, env=env)
+        self.assert_users(house.state_dir)
+        self.assertEqual(os.stat(house.state_dir).st_uid, self.user.uid)
+        self.assertEqual(os.stat(secret).st_uid, self.user.uid)
+        path = os.path.join(units, "syncd.service.d/owner.conf")
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        self.assertIn(f"\nUser={self.user.name}\nGroup={self.user.name}\n", text)
+        self.assertIn(f'ReadWritePaths="-{self.data}"\n', text)
+        self.assertIn(f'ReadWritePaths="-{house.state_dir}"\n', text)
+        unit = os.path.join(PROJECT, "conf/systemd/syncd.service.in")
+        with open(unit, encoding="utf-8") as f, \
+                open(os.path.join(units, "syncd.service"), "w", encoding="utf-8") as to:
+            to.write(f.read().replace("@CMAKE_INSTALL_PREFIX@/bin/syncd", "/bin/true"))
+        verified = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
+                                   os.path.join(units, "syncd.service")], capture_output=True,
+                                  text=True, timeout=60, stdin=subprocess.DEVNULL)
+        self.assertNotIn("owner.conf", verified.stderr)
+        inode = os.stat(path).st_ino
+        house.run("setup", env=env)
+        self.assertEqual(os.stat(path).st_ino, inode)  # it was as it should be
+        house.run("backup")
+
+    def test_setup_refuses_two_owners(self):
+        house = self.leader_house
+        house.write(self.source() + self.source(self.bank("roots.sqlite"), "other"))
+        self.assertIn("one user", house.run("setup", expect=2).json["errors"][0]["message"])
+        self.assertEqual(os.stat(house.state_dir).st_uid, 0)
 
     def test_two_owners_are_refused_by_name(self):
         server, house = self.worker(), self.leader_house
