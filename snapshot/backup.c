@@ -34,7 +34,7 @@ struct run {
     void *of; /* the source */
     struct pipeline *pipeline;
     struct source_run source;
-    bool audit;
+    bool audit, has_lost; /* a worker's thread hangs in its store */
     struct entry config;
     uint64_t next_sequence; /* after an attempt that was given up */
 };
@@ -212,6 +212,8 @@ static void book_workers(struct run *run, const struct pipeline_result *r)
         run->result->workers[i].stored = r->workers[i].stored && r->workers[i].as_snap;
         run->result->workers[i].as_pack = r->workers[i].stored && !r->workers[i].as_snap;
         run->result->workers[i].sent_bytes += r->workers[i].sent_bytes;
+        run->result->workers[i].lost |= r->workers[i].lost;
+        run->has_lost |= r->workers[i].lost;
         run->result->workers[i].err = r->workers[i].err;
         run->result->sent_bytes = MAX(run->result->sent_bytes, run->result->workers[i].sent_bytes);
     }
@@ -431,6 +433,8 @@ static int run_source(struct run *run, struct err *e)
         run->result->consolidated = run->plan.consolidates;
         if (rc == 0)
             rc = ship(run, &again, e);
+        if (rc == 0 && again && run->has_lost)
+            rc = err_set(e, ERR_TIMEOUT, run->p->source->name, "the file system of a worker hangs");
         if (rc == 0 && again && i + 1 == ATTEMPTS_MAX)
             rc = err_set(e, ERR_INTERNAL, run->p->source->name,
                          "databases of source %s fail one after the other", run->p->source->name);

@@ -63,6 +63,7 @@ struct backup_result {
     struct {
         bool stored;  /* under its final mark, with all that it needs */
         bool as_pack; /* stored, but the worker lacks listed parts: sync brings the rest */
+        bool lost;    /* pipeline.h */
         uint64_t sent_bytes;
         struct err err;
     } workers[PIPELINE_WORKERS_MAX];

@@ -17,6 +17,7 @@
 #define QUEUE_BYTES (4u << 20)
 #define LEVEL_FULL 1
 #define WAIT_SLICE_US (100 * US_PER_MS)
+#define LOST_AFTER_S 10
 #define BLAME_LIMIT_US (10 * US_PER_S)
 #define DRAINED_US 200000u
 /* A part's metadata stays within a few MiB by this, whatever compresses to nothing. */
@@ -385,6 +386,27 @@ static void free_messages(struct pipeline *p)
     }
 }
 
+/* A store that may hang is not waited for: what its thread uses then stays where it is. */
+static void join_sender(struct sender *s)
+{
+    struct store *store = s->p->o.workers[s->index].store;
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += LOST_AFTER_S;
+    if (!store->may_hang || pthread_clockjoin_np(s->thread, NULL, CLOCK_MONOTONIC, &until) == 0) {
+        if (!store->may_hang)
+            pthread_join(s->thread, NULL);
+        return;
+    }
+    pthread_detach(s->thread);
+    pthread_mutex_lock(&s->p->lock);
+    struct err e = ERR_INIT;
+    err_set(&e, ERR_TIMEOUT, store->name, "%s: its file system hangs", store->name);
+    sender_detach(s, &e);
+    s->result.lost = s->p->has_lost = true;
+    pthread_mutex_unlock(&s->p->lock);
+}
+
 /* Ends the threads: at once, or the senders after what is queued. */
 static void stop_threads(struct pipeline *p, bool at_once)
 {
@@ -396,7 +418,7 @@ static void stop_threads(struct pipeline *p, bool at_once)
     pthread_mutex_unlock(&p->lock);
     for (size_t i = 0; i < p->o.worker_count; i++)
         if (p->senders[i].started)
-            pthread_join(p->senders[i].thread, NULL);
+            join_sender(&p->senders[i]);
     pthread_mutex_lock(&p->lock);
     p->stopping = true;
     pthread_cond_broadcast(&p->work);
@@ -407,6 +429,8 @@ static void stop_threads(struct pipeline *p, bool at_once)
 
 static void destroy(struct pipeline *p)
 {
+    if (p->has_lost)
+        return;
     free_messages(p);
     for (size_t i = 0; i < p->slot_count; i++) {
         free(p->slots[i].raw);

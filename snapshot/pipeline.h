@@ -53,6 +53,7 @@ struct pipeline_options {
 struct pipeline_worker_result {
     bool stored;  /* the snapshot's last part is durable there */
     bool as_snap; /* ... under its final mark; false: as .pack until sync has brought the rest */
+    bool lost;    /* its thread hangs in the store: neither use that nor close it */
     uint64_t sent_bytes;
     struct err err; /* why it was detached; code 0: it was not */
 };

@@ -65,6 +65,7 @@ struct pipeline {
     pthread_cond_t messages; /* a message was queued, or stopping */
     bool stopping;           /* threads end; senders at the next message */
     bool closing;            /* senders end when their queue is empty */
+    bool has_lost;           /* a sender's thread hangs: nothing is freed */
     struct err fatal;        /* of compression or assembly: out of memory */
 
     unsigned thread_count, threads_started;

@@ -111,11 +111,22 @@ static int end_file(struct sender *s, const struct message *m, struct err *e)
     return 0;
 }
 
+/* Then nobody listens any more: it may come back from the store long after. */
+static int check_wanted(struct sender *s, struct err *e)
+{
+    pthread_mutex_lock(&s->p->lock);
+    bool wanted = !s->detached && !s->p->stopping;
+    pthread_mutex_unlock(&s->p->lock);
+    return wanted ? 0 : err_set(e, ERR_CANCELLED, NULL, "stopped");
+}
+
 static int do_message(struct sender *s, const struct message *m, struct err *e)
 {
     int rc = m->kind == MESSAGE_BEGIN ? begin_file(s, e) : 0;
     if (rc == 0 && m->n)
         rc = store_write(s->file, m->data, m->n, e);
+    if (rc == 0)
+        rc = check_wanted(s, e);
     if (rc == 0 && m->n) {
         s->result.sent_bytes += m->n;
         if (s->p->o.sent)

@@ -130,6 +130,8 @@ static int take(struct backup_job *j, uint64_t sequence)
     for (size_t i = 0; i < p.worker_count; i++) {
         struct session_worker *w = &s->workers[j->session_index[i]];
         j->workers[j->session_index[i]].stored = rc == 0 && j->result.workers[i].stored;
+        if (j->result.workers[i].lost)
+            session_lose(s, w);
         if (j->result.workers[i].err.code)
             j->worker_errors[j->session_index[i]] = w->err = j->result.workers[i].err;
     }
@@ -443,10 +445,12 @@ static int run_jobs(const struct command_args *args, struct session *s, struct r
 {
     size_t all = 0, done = 0, whole = 0;
     json_t *list = json_array();
-    struct backup_job *j = mem_alloc(1, sizeof *j);
-    for (size_t i = 0; j && i < s->conf->source_count && !signals_cancelled(); i++) {
+    for (size_t i = 0; i < s->conf->source_count && !signals_cancelled(); i++) {
         if (!is_asked_for(args, s->conf->sources[i].name))
             continue;
+        struct backup_job *j = mem_alloc(1, sizeof *j);
+        if (!j)
+            break;
         *j = (struct backup_job){.s = s, .report = report, .source = &s->conf->sources[i]};
         j->u = (struct upkeep){.s = s, .report = report, .source = j->source->name};
         log_about(j->source->name, "backup");
@@ -455,9 +459,10 @@ static int run_jobs(const struct command_args *args, struct session *s, struct r
         all++;
         done += j->rc == 0 && any_stored(j);
         whole += j->rc == 0 && j->result.complete && all_stored(j);
+        if (!s->has_lost) /* else a thread may yet use it */
+            free(j);
     }
     log_about(NULL, NULL);
-    free(j);
     report_set(report, "sources", list);
     return exit_code_of_jobs(done, whole, all);
 }

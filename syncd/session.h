@@ -38,6 +38,7 @@ struct session {
     struct epoch
         ruler;      /* by all workers and state_dir; number 0: none, or before session_connect */
     uint32_t epoch; /* the ruling one, ours; 0 before session_check_leader */
+    bool has_lost;  /* session_lose: what its thread may still use is never freed */
     size_t worker_count;
     struct session_worker workers[CONF_MAX_WORKERS];
 };
@@ -74,6 +75,10 @@ int session_connect_worker(struct session *s, struct session_worker *w, struct e
 
 /* Closes the worker's store: it takes no further part. */
 void session_leave_out(struct session_worker *w);
+
+/* The worker's store hangs in a thread that nobody waits for: it takes no further part, and is not
+ * closed either. */
+void session_lose(struct session *s, struct session_worker *w);
 
 /* Connects again, once, a worker whose connection broke or was given up during the run. */
 int session_reconnect(struct session *s, struct session_worker *w, struct err *e);

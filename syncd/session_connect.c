@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "syncd/ask.h"
@@ -18,6 +19,8 @@
 #include "transport/open.h"
 #include "transport/store.h"
 
+#define HANGS_AFTER_S 20 /* a disk that sleeps has woken up by then */
+
 void session_close(struct session *s)
 {
     if (!s)
@@ -28,6 +31,8 @@ void session_close(struct session *s)
         mem_closep(&s->workers[i].cancel_fd);
         mem_closep(&s->workers[i].cancel_event);
     }
+    if (s->has_lost)
+        return;
     catalog_close(s->catalog);
     conf_free(s->conf);
     free(s);
@@ -104,6 +109,14 @@ void session_leave_out(struct session_worker *w)
     w->store = NULL;
 }
 
+void session_lose(struct session *s, struct session_worker *w)
+{
+    s->has_lost = true;
+    w->store = NULL;
+    w->listing = (struct listing){0};
+    w->cancel_event = w->cancel_fd = -1;
+}
+
 int session_reconnect(struct session *s, struct session_worker *w, struct err *e)
 {
     struct repository repository;
@@ -144,16 +157,18 @@ int session_check_room(const struct session_worker *w, struct store *store, uint
     return err_hint(e, "Make room there, or lower min_free in the worker's block.");
 }
 
+/* What a thread does for one worker, on a copy: a folder's file system may keep it for ever. */
 struct connecting {
     struct session *s;
-    struct session_worker *w;
+    struct session_worker w;
     const char *source; /* listing instead of connecting */
+    pthread_t thread;
 };
 
 static void *connect_main(void *arg)
 {
     struct connecting *c = arg;
-    struct session_worker *w = c->w;
+    struct session_worker *w = &c->w;
     if (w->err.code) /* tried already */
         return NULL;
     int rc = w->store ? 0 : session_connect_worker(c->s, w, &w->err);
@@ -170,29 +185,64 @@ static void *connect_main(void *arg)
 static void *list_main(void *arg)
 {
     struct connecting *c = arg;
-    listing_free(&c->w->listing);
-    if (listing_read(c->w->store, c->source, &c->w->listing, &c->w->err))
-        session_leave_out(c->w);
+    listing_free(&c->w.listing);
+    if (listing_read(c->w.store, c->source, &c->w.listing, &c->w.err))
+        session_leave_out(&c->w);
     return NULL;
 }
 
-/* Runs `work` for each worker at the same time; alone, without a thread. */
+static bool may_hang(const struct session_worker *w)
+{
+    static const char scheme[] = "file:";
+    return strncmp(w->conf->url, scheme, strlen(scheme)) == 0;
+}
+
+static void join(struct connecting *c, struct session_worker *w)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += HANGS_AFTER_S;
+    if (!may_hang(w) || pthread_clockjoin_np(c->thread, NULL, CLOCK_MONOTONIC, &until) == 0) {
+        if (!may_hang(w))
+            pthread_join(c->thread, NULL);
+        *w = c->w;
+        free(c);
+        return;
+    }
+    pthread_detach(c->thread);
+    session_lose(c->s, w);
+    err_set(&w->err, ERR_TIMEOUT, w->conf->name, "%s: its folder has not answered for %d s",
+            w->conf->name, HANGS_AFTER_S);
+    err_hint(&w->err, "Is it on a network mount whose server is away, or on a disk that fails?");
+}
+
+/* Runs `work` for each worker at the same time; the last without a thread, where that must end. */
 static void for_each_worker(struct session *s, const char *source, void *(*work)(void *))
 {
-    struct connecting c[CONF_MAX_WORKERS];
-    pthread_t threads[CONF_MAX_WORKERS];
-    bool started[CONF_MAX_WORKERS] = {0};
+    struct connecting *started[CONF_MAX_WORKERS] = {0};
     for (size_t i = 0; i < s->worker_count; i++) {
-        c[i] = (struct connecting){s, &s->workers[i], source};
-        if (source && !s->workers[i].store)
+        struct session_worker *w = &s->workers[i];
+        if (source && !w->store)
             continue;
-        started[i] = i + 1 < s->worker_count && pthread_create(&threads[i], NULL, work, &c[i]) == 0;
-        if (!started[i])
-            work(&c[i]);
+        struct connecting *c = mem_alloc(1, sizeof *c);
+        if (!c) {
+            err_nomem(&w->err);
+            session_leave_out(w);
+            continue;
+        }
+        *c = (struct connecting){.s = s, .w = *w, .source = source};
+        if ((i + 1 < s->worker_count || may_hang(w)) &&
+            pthread_create(&c->thread, NULL, work, c) == 0) {
+            started[i] = c;
+            continue;
+        }
+        work(c);
+        *w = c->w;
+        free(c);
     }
     for (size_t i = 0; i < s->worker_count; i++)
         if (started[i])
-            pthread_join(threads[i], NULL);
+            join(started[i], &s->workers[i]);
 }
 
 size_t session_attached(const struct session *s)

@@ -299,6 +299,7 @@ int local_open(const struct store_options *o, struct store **ret, struct err *e)
     if (!l)
         return err_nomem(e);
     l->store.ops = &local_ops;
+    l->store.may_hang = true;
     l->store.abilities = (struct store_abilities){.fsync = true, .space = true};
     snprintf(l->store.name, sizeof l->store.name, "%s", o->name);
     snprintf(l->root, sizeof l->root, "%s", o->url.path);

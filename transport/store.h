@@ -6,7 +6,9 @@
  *
  * Every call fails with ERR_TIMEOUT when for the store's deadline (SFTP: `timeout_s` of its
  * options) nothing moved on the connection; making a file durable, which waits for the worker's
- * disk, has four times as long. A local folder blocks as long as its file system does. A store and
+ * disk, has four times as long. A local folder blocks as long as its file system does, be it for
+ * ever (may_hang): then the thread that called is lost, and with it the store, which must not be
+ * closed either. A store and
  * the files opened on it are used by one thread at a time, the files are closed before the store,
  * and a store_list_fn does not use the store. After ERR_TIMEOUT, ERR_CONNECT or ERR_CANCELLED the
  * store is of no more use but to be closed: open it anew and do the operation again.
@@ -81,6 +83,7 @@ struct store_ops {
 struct store {
     const struct store_ops *ops;
     char name[64];                    /* the worker's title, for messages */
+    bool may_hang;                    /* its calls have no deadline: they are the kernel's */
     struct store_abilities abilities; /* filled by the back end's open */
 };
 
