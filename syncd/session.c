@@ -153,8 +153,10 @@ int session_new_bare(struct conf *conf, struct session **ret, struct err *e)
         return err_nomem(e);
     }
     s->conf = conf;
-    for (size_t i = 0; i < CONF_MAX_WORKERS; i++)
+    for (size_t i = 0; i < CONF_MAX_WORKERS; i++) {
         s->workers[i].cancel_event = s->workers[i].cancel_fd = -1;
+        s->workers[i].cancel = &s->workers[i].cancel_fd;
+    }
     int rc = digest_init(e);
     for (size_t i = 0; rc == 0 && i < s->conf->worker_count; i++)
         s->workers[s->worker_count++].conf = &s->conf->workers[i];

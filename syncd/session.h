@@ -19,6 +19,7 @@ struct session_worker {
     struct err err;      /* why it takes no part; code 0: it does */
     int cancel_event;    /* eventfd: ends what the store is doing */
     int cancel_fd;       /* readable on that and on a signal */
+    const int *cancel;   /* &cancel_fd of the session's own, whoever holds a copy of this */
     bool has_repository;
     struct repository repository;
     struct epoch epoch; /* the ruling one there; number 0: none */

@@ -88,7 +88,7 @@ static int open_store(struct session *s, struct session_worker *w, struct err *e
                               .use_agent = true,
                               .known_hosts = known_hosts,
                               .max_rate = w->conf->max_rate,
-                              .cancel_fd = &w->cancel_fd};
+                              .cancel_fd = w->cancel};
     if (rc == 0)
         rc = url_parse(w->conf->url, &o.url, e);
     if (rc == 0)
@@ -169,8 +169,6 @@ static void *connect_main(void *arg)
 {
     struct connecting *c = arg;
     struct session_worker *w = &c->w;
-    if (w->err.code) /* tried already */
-        return NULL;
     int rc = w->store ? 0 : session_connect_worker(c->s, w, &w->err);
     if (rc == 0)
         rc = repository_read(w->store, &w->repository, &w->err);
@@ -222,7 +220,7 @@ static void for_each_worker(struct session *s, const char *source, void *(*work)
     struct connecting *started[CONF_MAX_WORKERS] = {0};
     for (size_t i = 0; i < s->worker_count; i++) {
         struct session_worker *w = &s->workers[i];
-        if (source && !w->store)
+        if (source ? !w->store : w->err.code || session_make_cancel_fd(w, &w->err))
             continue;
         struct connecting *c = mem_alloc(1, sizeof *c);
         if (!c) {

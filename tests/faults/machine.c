@@ -32,6 +32,7 @@ static const struct control {
     int32_t disk_errno; /* ENOSPC, EROFS: what writing below disk_under fails with; 0: nothing */
     char disk_under[256];
     int64_t disk_bytes; /* how large the disk is that disk_under is; 0: as large as it is */
+    int32_t disk_hangs; /* 1: whoever opens, writes or syncs below disk_under waits */
     char journal[108];  /* a socket in place of the journal's; "": none */
 } nothing, *machine = &nothing;
 
@@ -132,8 +133,16 @@ static int is_under(const char *path)
     return machine->disk_errno && n && strncmp(path, machine->disk_under, n) == 0;
 }
 
+static void hang(const char *path)
+{
+    size_t n = strlen(machine->disk_under);
+    while (machine->disk_hangs && n && strncmp(path, machine->disk_under, n) == 0)
+        usleep(20000);
+}
+
 static int fails(const char *path)
 {
+    hang(path);
     if (!is_under(path))
         return 0;
     errno = machine->disk_errno;
@@ -143,7 +152,7 @@ static int fails(const char *path)
 static int fd_fails(int fd)
 {
     char link[64], path[4096];
-    if (!machine->disk_errno)
+    if (!machine->disk_errno && !machine->disk_hangs)
         return 0;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t n = readlink(link, path, sizeof path - 1);
@@ -154,6 +163,7 @@ static int fd_fails(int fd)
 /* A full disk still opens what is there. */
 static int open_fails(const char *path, int flags)
 {
+    hang(path);
     int writes = (flags & O_ACCMODE) != O_RDONLY, makes = (flags & O_CREAT) != 0;
     if (!is_under(path) || (!writes && !makes))
         return 0;
@@ -176,6 +186,20 @@ static int open_fails(const char *path, int flags)
 OPEN(open)
 OPEN(open64)
 
+/* What is opened by a path beside a folder is the source's, whose disk is well. */
+#define OPENAT(name)                                                                               \
+    int name(int dir, const char *path, int flags, ...)                                            \
+    {                                                                                              \
+        CACHED(name);                                                                              \
+        va_list ap;                                                                                \
+        va_start(ap, flags);                                                                       \
+        mode_t mode = va_arg(ap, mode_t);                                                          \
+        va_end(ap);                                                                                \
+        return open_fails(path, flags) ? -1 : real(dir, path, flags, mode);                        \
+    }
+OPENAT(openat)
+OPENAT(openat64)
+
 #define WRITE(name, result, with, without)                                                         \
     result name with                                                                               \
     {                                                                                              \
@@ -185,6 +209,12 @@ OPEN(open64)
 WRITE(write, ssize_t, (int fd, const void *p, size_t n), (fd, p, n))
 WRITE(pwrite, ssize_t, (int fd, const void *p, size_t n, off_t at), (fd, p, n, at))
 WRITE(pwrite64, ssize_t, (int fd, const void *p, size_t n, off64_t at), (fd, p, n, at))
+
+int fsync(int fd)
+{
+    CACHED(fsync);
+    return fd_fails(fd) ? -1 : real(fd);
+}
 
 int mkdir(const char *path, mode_t mode)
 {

@@ -2,6 +2,7 @@
 while the daemon runs."""
 
 import errno
+import json
 import os
 import signal
 import socket
@@ -301,6 +302,54 @@ class TestRoom(MachineCase):
         self.assertEqual(leader.snapshots("db")[-1]["id"], source["snapshot"])
         self.machine.set(disk_bytes=0)
         leader.backup("db", env=self.machine.env)
+
+
+class TestHungFolder(MachineCase):
+    """A worker that is a folder, on a file system that does not answer any more."""
+
+    def house(self, size_bytes):
+        self.db = self.bank(size_bytes=size_bytes)
+        self.root = os.path.join(self.new_folder("/dev/shm"), "leader")
+        self.w1 = self.sshd("w1")
+        self.proxy1 = self.proxy(self.w1)
+        leader = self.leader([Worker.of(self.w1, self.proxy1), Worker("nas", f"file://{self.root}")],
+                             {"db": {"path": self.db, "max_age": "1h"}}, authorize=(self.w1,))
+        leader.run("setup")
+        self.machine = Machine(self)
+        return leader
+
+    def assert_only_the_nas_is_missing(self, leader, result):
+        source = result.json["sources"][0]
+        self.assertEqual([w["stored"] for w in source["workers"]], [True, False], str(result))
+        self.assertTrue(source["workers"][1]["error"])
+        self.machine.set(disk_hangs=False)
+        status = self.freshness(leader)
+        self.assertEqual([w["state"] for w in status["workers"]], ["fresh", "never"])
+        self.assertEqual(self.runs(leader)[-1][0], 3)  # RUN_PARTIAL
+        again = leader.backup("db")
+        self.assertTrue(all(w["stored"] for w in again["workers"]), str(again))
+        leader.run("verify", "--read-data")
+
+    def test_from_the_beginning(self):
+        leader = self.house(MB)
+        self.machine.set(disk_hangs=True, disk_under=self.root)
+        result = self.run_on(leader, "backup", expect=3, timeout_s=60)
+        self.assertLess(result.duration_s, 45)
+        self.assert_only_the_nas_is_missing(leader, result)
+
+    @at_level("long")
+    def test_in_the_middle(self):
+        leader = self.house(30 * MB)
+        self.proxy1.rate_bytes = 5 * MB
+        run = leader.start("backup", env=self.machine.env, json_output=True)
+        tmp = os.path.join(self.root, "tmp")
+        processes.wait_until(lambda: any(os.path.getsize(os.path.join(tmp, n)) > MB
+                                         for n in os.listdir(tmp)), 30, "1 MB is on the way")
+        self.machine.set(disk_hangs=True, disk_under=self.root)
+        result = run.wait(90)
+        result.json = json.loads(result.stdout)
+        self.assertEqual(result.exit, 3, str(result))
+        self.assert_only_the_nas_is_missing(leader, result)
 
 
 class HungCase(MachineCase):
