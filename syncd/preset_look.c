@@ -51,7 +51,8 @@ static int resolve(const struct preset_place *p, char **ret_path, char **ret_fro
         *ret_path = strdup(value);
         *ret_from = strdup(p->env);
     } else if ((rc = ask_file(p, ret_path, e)) == 0 && *ret_path) {
-        *ret_from = strdup(p->file);
+        if (asprintf(ret_from, "%s in %s", p->key, p->file) < 0)
+            *ret_from = NULL;
     } else if (rc == 0 && p->path && *p->path == '~') {
         OWN_MEM char *dir = home();
         *ret_path = dir ? io_path(dir, p->path + 2) : NULL;
