@@ -11,6 +11,7 @@
 #include "syncd/ask.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/mem.h"
+#include "syncd/clock_doubt.h"
 #include "syncd/session.h"
 #include "syncd/show.h"
 
@@ -129,8 +130,24 @@ static void check_state_dir(struct checking *c, const struct conf_source *s)
     }
 }
 
+/* Whether it agrees with the workers' is asked there. */
+static void check_clock(struct checking *c)
+{
+    struct err e = ERR_INIT;
+    struct clock_facts facts = clock_facts(0);
+    enum clock_doubt doubt = clock_doubt_judge(&facts);
+    if (doubt == CLOCK_BELIEVED)
+        return;
+    err_set(&e, ERR_CONFIG, NULL, "%s: the times of what is stored would be doubtful",
+            clock_doubt_text(doubt));
+    err_hint(&e,
+             "`timedatectl` shows what sets it; `syncd run` waits up to five minutes for that.");
+    check_add(c, CHECK_WARNING, &e);
+}
+
 void check_config(struct checking *c)
 {
+    check_clock(c);
     const struct conf *conf = c->s->conf;
     if (conf->scratch_dir)
         check_folder(c, "scratch_dir", conf->scratch_dir);

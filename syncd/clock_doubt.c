@@ -9,19 +9,34 @@
 
 #define AHEAD_US (600 * US_PER_S) /* clocks that are kept are not further apart */
 
-/* Where the services that set clocks leave their traces: systemd-timesyncd, chrony, ntpsec, ntpd.
- */
-static const char *const keepers[] = {"/run/systemd/timesync", "/run/chrony", "/run/ntpsec",
-                                      "/run/ntpd.pid"};
+/* systemd-timesyncd leaves a mark once it has set the clock. Others are only known to be there, and
+ * then the kernel has to tell: chrony, ntpsec, ntpd. */
+#define TIMESYNC "/run/systemd/timesync"
+static const char *const keepers[] = {"/run/chrony", "/run/ntpsec", "/run/ntpd.pid"};
+
+static bool exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+/* Where the unit does not let us ask, it is not known to be unset. */
+static bool kernel_says_unset(void)
+{
+    struct timex t = {0};
+    return adjtimex(&t) >= 0 && (t.status & STA_UNSYNC); /* modes 0: it only looks */
+}
 
 struct clock_facts clock_facts(int64_t newest_us)
 {
-    struct timex t = {0};
     struct clock_facts f = {.now_us = clock_now_us(), .newest_us = newest_us};
-    int state = adjtimex(&t); /* modes 0: it only looks */
-    f.unset = state >= 0 && (t.status & STA_UNSYNC);
+    if (exists(TIMESYNC)) {
+        f.is_kept = true;
+        f.unset = !exists(TIMESYNC "/synchronized");
+        return f;
+    }
     for (size_t i = 0; i < ARRAY_LEN(keepers); i++)
-        f.is_kept |= access(keepers[i], F_OK) == 0;
+        f.is_kept |= exists(keepers[i]);
+    f.unset = f.is_kept && kernel_says_unset();
     return f;
 }
 

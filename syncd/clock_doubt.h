@@ -17,7 +17,7 @@ enum clock_doubt {
 struct clock_facts {
     int64_t now_us;
     int64_t newest_us; /* the latest time on record; 0: none */
-    bool unset;        /* the kernel says so */
+    bool unset;        /* as far as this machine tells */
     bool is_kept;      /* there is a service on this machine that sets it */
 };
 

@@ -1,4 +1,4 @@
-/* A machine whose clock jumps, sleeps and is not set, whose disk is full or read-only, and whose
+/* A machine whose clock jumps and which sleeps, whose disk is full, read-only or hangs, and whose
  * journal is a test: LD_PRELOAD this with MACHINE naming a file of a struct control, which the test
  * changes while the programs run. Only libc is wrapped. */
 #define _GNU_SOURCE
@@ -17,7 +17,6 @@
 #include <sys/statvfs.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
-#include <sys/timex.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,7 +27,6 @@
 static const struct control {
     int64_t wall_ns;    /* added to the clock on the wall */
     int64_t elapsed_ns; /* added to the time since the start: the machine slept */
-    int32_t unset;      /* 1: the kernel says that the clock is not set; 0: that it is */
     int32_t disk_errno; /* ENOSPC, EROFS: what writing below disk_under fails with; 0: nothing */
     char disk_under[256];
     int64_t disk_bytes; /* how large the disk is that disk_under is; 0: as large as it is */
@@ -115,14 +113,6 @@ int timerfd_settime(int fd, int flags, const struct itimerspec *at, struct itime
             moved.it_value = (struct timespec){0, 1};
     }
     return real(fd, flags, &moved, before);
-}
-
-int adjtimex(struct timex *t)
-{
-    CACHED(adjtimex);
-    int rc = real(t);
-    t->status = machine->unset ? t->status | STA_UNSYNC : t->status & ~STA_UNSYNC;
-    return rc;
 }
 
 /* ---- disk ---- */

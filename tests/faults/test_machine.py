@@ -55,6 +55,13 @@ class TestClock(MachineCase):
         self.assertIn("clock is set now", result.stderr)
         self.assertNotIn("doubtful", result.stderr)
 
+    def test_check_says_so(self):
+        leader = self.two_workers(self.bank(), every="1h")
+        self.machine = Machine(self)
+        self.assertNotIn("doubtful", str(self.run_on(leader, "check", expect=(0, 3)).json))
+        self.machine.set(wall_s=-400 * DAY)
+        self.assertIn("doubtful", str(self.run_on(leader, "check", expect=(1, 3)).json))
+
     def test_after_five_minutes_times_are_doubtful(self):
         leader = self.two_workers(self.bank(), every="2s")
         leader.backup("db")
@@ -192,7 +199,6 @@ class TestChange(MachineCase):
         told("fresh", "stale")
 
 
-@at_level("quick")
 class TestDisk(MachineCase):
     def house(self, **source):
         self.db = self.bank(size_bytes=4 * MB)
@@ -212,6 +218,7 @@ class TestDisk(MachineCase):
         self.seq = self.commit(self.db)
         return leader.backup("db", env=self.machine.env)
 
+    @at_level("quick")
     def test_state_dir_full_or_read_only(self):
         leader = self.house(every="1h")
         for trouble in (errno.ENOSPC, errno.EROFS):
@@ -273,6 +280,25 @@ class TestDisk(MachineCase):
         result = self.stop(run)
         self.assertEqual(result.stderr.count("is done, but"), 1, str(result))
         self.assertEqual(result.stderr.count("well again"), 1, str(result))
+        self.assertEqual(self.freshness(leader)["state"], "fresh")
+
+
+    def test_daemon_starts_on_a_read_only_disk(self):
+        db = self.bank()
+        leader = self.two_workers(db, every="2s", max_age="1h")
+        leader.backup("db")
+        self.stop(self.daemon(leader))
+        self.commit(db)
+        self.machine = Machine(self)
+        self.machine.set(disk_errno=errno.EROFS, disk_under=leader.state_dir)
+        run = leader.start("run", env=self.machine.env)
+        before = {p.id for p in repository.parts(repository.of(self.w1), "db", "snap")}
+        processes.wait_until(
+            lambda: {p.id for p in repository.parts(repository.of(self.w1), "db", "snap")} > before,
+            20, "a backup on the read-only disk")
+        self.machine.set(disk_errno=0)
+        self.wait_runs(leader, self.count(leader) + 2)
+        self.stop(run)
         self.assertEqual(self.freshness(leader)["state"], "fresh")
 
 

@@ -43,6 +43,8 @@ class TestInstall(Case):
         with open(unit, encoding="utf-8") as f:
             text = f.read()
         self.assertIn("ExecStart=/usr/bin/syncd run\n", text)
+        # The daemon asks for the state of the clock, which ProtectClock= forbids.
+        self.assertIn("\nSystemCallErrorNumber=EPERM\n", text)
         self.assertNotIn("@", text.replace("@system-service", "").replace("@privileged", "")
                          .replace("@resources", ""))
         self.run_tool("systemd-analyze", "security", "--offline=true", "--threshold=20", unit)

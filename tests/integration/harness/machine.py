@@ -9,7 +9,7 @@ import subprocess
 from .leader import PROJECT
 
 SOURCE = os.path.join(PROJECT, "tests/faults/machine.c")
-LAYOUT = "=qqii256sqi108s"
+LAYOUT = "=qqi256s4xqi108s"
 NS = 1_000_000_000
 
 
@@ -29,18 +29,17 @@ class Machine:
         case.addCleanup(self._memory.close)
         self.env = {"LD_PRELOAD": library, "MACHINE": path}
         self.wall_s = self.elapsed_s = 0
-        self.unset = False
         self.disk_errno, self.disk_under, self.disk_bytes = 0, "", 0
         self.disk_hangs, self.journal = False, ""
 
     def set(self, **state):
-        """wall_s, elapsed_s (both on top of the real ones), unset, disk_errno, disk_bytes
+        """wall_s, elapsed_s (both on top of the real ones), disk_errno, disk_bytes
         and disk_hangs of what is below disk_under, journal."""
         for name, value in state.items():
             getattr(self, name)
             setattr(self, name, value)
         self._memory[:] = struct.pack(
-            LAYOUT, int(self.wall_s * NS), int(self.elapsed_s * NS), self.unset, self.disk_errno,
+            LAYOUT, int(self.wall_s * NS), int(self.elapsed_s * NS), self.disk_errno,
             self.disk_under.encode(), self.disk_bytes, self.disk_hangs, self.journal.encode())
 
     def sleep(self, seconds):
