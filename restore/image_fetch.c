@@ -442,9 +442,6 @@ static int fetch_part(struct fetch *f, const struct part_ref *ref, struct err *e
 static int start(struct fetch *f, struct err *e)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    if (f->o->entry->image.page_count / 8 >= SIZE_MAX)
-        return err_set(e, ERR_LIMIT, f->o->entry->path, "%s is too large for this machine",
-                       f->o->entry->path);
     f->bits = mem_alloc((size_t)(f->o->entry->image.page_count / 8 + 1), 1);
     if (f->o->base_fd)
         f->copied = malloc(JOB_BYTES);
@@ -524,6 +521,20 @@ static int judge(struct fetch *f, struct err *e)
     return 0;
 }
 
+/* Every page but SQLite's lock page lies in a listed part; more than those can hold is no image,
+ * and would cost memory for the asking. */
+static int check_size(const struct image_fetch *o, struct err *e)
+{
+    const struct entry *n = o->entry;
+    if (n->image.page_count > (uint64_t)o->snapshot->part_count * PART_ITEMS_MAX + 1)
+        return err_set(e, ERR_DAMAGED, n->path,
+                       "%s cannot be rebuilt: %" PRIu64 " pages are more than the parts can hold",
+                       n->path, n->image.page_count);
+    if (n->image.page_count / 8 >= SIZE_MAX)
+        return err_set(e, ERR_LIMIT, n->path, "%s is too large for this machine", n->path);
+    return 0;
+}
+
 static int fetch_once(const struct image_fetch *o, struct image_fetched *ret, struct err *e)
 {
     struct fetch f = {.o = o,
@@ -536,9 +547,12 @@ static int fetch_once(const struct image_fetch *o, struct image_fetched *ret, st
     *ret = (struct image_fetched){0};
     if (o->entry->image.kind == IMAGE_SQLITE)
         f.skip_page = SQLITE_LOCK_BYTE >> o->entry->image.page_shift;
+    int rc = check_size(o, e);
+    if (rc)
+        return rc;
     if (o->fd >= 0 && io_ftruncate(o->fd, entry_size(o->entry)) < 0)
         return err_sys(e, errno, o->entry->path, "cannot make room for %s", o->entry->path);
-    int rc = start(&f, e);
+    rc = start(&f, e);
     for (size_t i = o->snapshot->part_count; rc == 0 && i > 0; i--)
         rc = fetch_part(&f, &o->snapshot->parts[i - 1], e);
     if (rc == 0)

@@ -60,7 +60,8 @@ static int read_tail(struct part_file *f, struct buf *raw, struct err *e)
     uint8_t id[DIGEST_SIZE];
     memcpy(id, trailer + 8, DIGEST_SIZE);
     if (memcmp(trailer + 40, trailer_magic, 8) != 0 || len > PART_META_MAX ||
-        len > size - PART_HEADER_SIZE - PART_TRAILER_SIZE || memcmp(id, f->ref.id, DIGEST_SIZE))
+        len > size - PART_HEADER_SIZE - PART_TRAILER_SIZE ||
+        memcmp(id, f->ref.id, DIGEST_SIZE) != 0)
         return err_set(e, ERR_DAMAGED, f->path, "%s on %s is damaged: its trailer does not fit",
                        f->path, f->store->name);
     size_t have = guess - PART_TRAILER_SIZE;

@@ -131,7 +131,7 @@ const char *key_pair_find_public(const char *text, size_t *ret_len)
 {
     for (const char *line = text; line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
         size_t type = strcspn(line, " \t\r\n");
-        if (line[type] != ' ' || (strncmp(line, "ssh-", 4) && strncmp(line, "ecdsa-", 6)))
+        if (line[type] != ' ' || (strncmp(line, "ssh-", 4) != 0 && strncmp(line, "ecdsa-", 6) != 0))
             continue;
         size_t key = strspn(line + type + 1, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
                                              "0123456789+/=");

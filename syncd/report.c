@@ -244,7 +244,8 @@ json_t *report_json_seconds(int64_t duration_us)
 {
     if (duration_us < 0)
         return json_null();
-    return json_real((double)(duration_us / US_PER_MS) / 1000.0);
+    int64_t duration_ms = duration_us / US_PER_MS;
+    return json_real((double)duration_ms / 1000.0);
 }
 
 json_t *report_json_error(const struct err *e)
