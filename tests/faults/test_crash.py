@@ -26,7 +26,7 @@ class TestCrashMatrix(Case):
         house.commit()
         calls = house.calls_of("backup", "db")
         house.backup()
-        points = spread(self.rng, calls, by_level(5, 400, 100000))
+        points = spread(self.rng, calls, by_level(5, 60, 100000))
         print(f"{self.id()}: {calls} calls, {len(points)} of them the last", flush=True)
         for n, point in enumerate(points):
             where = f"killed at call {point} of {calls}"
