@@ -313,6 +313,10 @@ static int on_confirm(void *arg, const struct in_place_plan *plan, struct err *e
         b->hook_ran = true;
         rc = run_hook(b, "before_restore", b->hooks->before_restore, NULL, e);
     }
+    char title[64];
+    snprintf(title, sizeof title, "restore of %s", b->pool.source);
+    if (rc == 0)
+        b->progress = progress_start(!report_is_quiet(b->report), title, 0, 0, NULL);
     return rc;
 }
 
@@ -351,6 +355,7 @@ int bring_in_place(struct bringing *b, struct restore_summary *sum, struct err *
         return rc;
     signal(SIGIO, SIG_IGN); /* a lease on a database that is being replaced may be broken */
     rc = in_place_run(&p, &s, e);
+    progress_stop(TAKE_PTR(b->progress), NULL);
     if (b->hook_ran &&
         run_hook(b, "after_restore", b->hooks->after_restore, rc ? e->message : NULL, &failed))
         report_warning(b->report, &failed);

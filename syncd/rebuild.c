@@ -9,7 +9,6 @@
 #include "syncd/bring.h"
 #include "syncd/choose.h"
 #include "syncd/command.h"
-#include "syncd/progress.h"
 #include "syncd/rebuild_internal.h"
 #include "syncd/report.h"
 #include "syncd/session.h"
@@ -101,7 +100,6 @@ static int ask_restore(const struct rebuild *rb, struct err *e)
 static int restore_chosen(struct rebuild *rb, struct rebuild_source *f, struct bringing *b)
 {
     struct restore_summary sum = {0};
-    char title[64];
     int rc = session_list(rb->s, f->found->name, &f->err);
     if (rc)
         return rc;
@@ -115,10 +113,7 @@ static int restore_chosen(struct rebuild *rb, struct rebuild_source *f, struct b
         b->hooks = conf_find_source(rb->config, f->found->name);
         b->hooks_foreign = true;
     }
-    snprintf(title, sizeof title, "restore of %s", f->found->name);
-    b->progress = progress_start(!report_is_quiet(rb->report), title, 0, 0, NULL);
     rc = bring_in_place(b, &sum, &f->err);
-    progress_stop(b->progress, NULL);
     if (rc == 0)
         bring_say_summary(b, &sum);
     return rc;

@@ -1,6 +1,7 @@
 /* The end of the dialogue: this machine is the leader again. Each step leaves a state from which
  * the same command goes on. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -262,16 +263,35 @@ static int take_over(struct leading *l, struct err *e)
 
 /* ---- the first backup ---- */
 
-static int run_self(struct leading *l, const char *command, const char *option, int timeout_ms,
-                    struct buf *output, struct err *e)
+static int find_self(char ret[static PATH_MAX], struct err *e)
 {
-    char self[4096];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    ssize_t n = readlink("/proc/self/exe", ret, PATH_MAX - 1);
     if (n < 0)
         return err_sys(e, errno, NULL, "cannot find my own program");
-    self[n] = '\0';
-    const char *const argv[] = {self, "-c", l->file.path, command, option, NULL};
-    return child_run(argv, timeout_ms, output, e);
+    ret[n] = '\0';
+    return 0;
+}
+
+/* Only what came back: of anything else there may be an empty one here by now, which must not
+ * become the newest state of the source. */
+static int run_backup(struct leading *l, struct buf *output, struct err *e)
+{
+    char self[PATH_MAX];
+    const char *argv[FOUND_SOURCES_MAX + 6] = {self, "-c", l->file.path, "backup", "-q"};
+    size_t n = 5;
+    for (size_t i = 0; i < l->rb->source_count; i++)
+        if (l->rb->sources[i].restored)
+            argv[n++] = l->rb->sources[i].found->name;
+    int rc = find_self(self, e);
+    return rc ? rc : child_run(argv, BACKUP_TIMEOUT_MS, output, e);
+}
+
+static int run_status(struct leading *l, struct buf *output, struct err *e)
+{
+    char self[PATH_MAX];
+    const char *const argv[] = {self, "-c", l->file.path, "status", "--json", NULL};
+    int rc = find_self(self, e);
+    return rc ? rc : child_run(argv, STATUS_TIMEOUT_MS, output, e);
 }
 
 static void note_state(struct leading *l, json_t *source)
@@ -304,7 +324,7 @@ static int back_up(struct leading *l, struct err *e)
     size_t i;
     json_t *source;
     report_say(l->rb->report, "backing up once\n");
-    int rc = run_self(l, "backup", "-q", BACKUP_TIMEOUT_MS, &said, &backup);
+    int rc = run_backup(l, &said, &backup);
     if (rc == ERR_CANCELLED) {
         *e = backup;
         return rc;
@@ -315,7 +335,7 @@ static int back_up(struct leading *l, struct err *e)
     if (rc)
         rebuild_missing(l->rb, "the first backup: %s",
                         buf_cstr(&said) && said.len ? (const char *)said.data : backup.message);
-    run_self(l, "status", "--json", STATUS_TIMEOUT_MS, &answer, &status);
+    run_status(l, &answer, &status);
     json_auto_t *j = json_loadb((const char *)answer.data, answer.len, 0, NULL);
     if (!j)
         rebuild_missing(l->rb, "`syncd status` gave no answer: %s", status.message);

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 
-from harness import bank
+from harness import bank, repository
 from harness.case import at_level
 from harness.enrolment import EnrolmentCase
 from harness.user import PASSWORD
@@ -335,3 +335,20 @@ class TestMissing(RebuildCase):
         self.assertIn(first[:12], result.stdout)
         self.assertIn(second[:12], result.stdout)
         self.assert_back()
+
+    def test_a_source_that_cannot_come_back(self):
+        """The others do; and nothing of what is not back is backed up over its history."""
+        roots = [os.path.join(self.user.home, below) for below in self.below]
+        self.wipe()
+        for root in roots:
+            for part in repository.parts(root):
+                repository.damage(part, self.rng, at=200)
+        os.makedirs(self.data)
+        bank.create(self.db, self.seed + 1)  # what a fresh installation has put there
+        before = [repository.parts(root) for root in roots]
+        answer = self.house_.run("restore", *self.words(), "--yes", "--lead", expect=3).json
+        self.assertEqual([(s["name"], s["restored"]) for s in answer["sources"]],
+                         [("db", False), ("tree", True)])
+        self.assertTrue(any("source db" in line for line in answer["missing"]), answer)
+        self.assertEqual(answer["epoch"], 2)
+        self.assertEqual([repository.parts(root) for root in roots], before)
