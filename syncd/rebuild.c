@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "syncd/ask.h"
+#include "syncd/base/clock.h"
 #include "syncd/base/mem.h"
 #include "syncd/bring.h"
 #include "syncd/choose.h"
@@ -114,9 +115,16 @@ static int restore_chosen(struct rebuild *rb, struct rebuild_source *f, struct b
         b->hooks_foreign = true;
     }
     rc = bring_in_place(b, &sum, &f->err);
-    if (rc == 0)
-        bring_say_summary(b, &sum);
-    return rc;
+    if (rc)
+        return rc;
+    char time[CLOCK_TEXT_SIZE], age[SHOW_SIZE];
+    bring_say_summary(b, &sum);
+    if (args_flag(rb->args, "dry-run"))
+        return 0;
+    clock_local(f->as_of_us, time);
+    show_age(f->as_of_us, clock_now_us(), age);
+    report_say(rb->report, "it is as of %s, %s; what changed later is lost\n", time, age);
+    return 0;
 }
 
 static void restore_source(struct rebuild *rb, struct rebuild_source *f, json_t *files)

@@ -1,5 +1,6 @@
 /* What the repositories of --from hold, for the person and for the rest of the dialogue. */
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,13 +17,16 @@
 #include "syncd/session.h"
 #include "syncd/show.h"
 
+#define PLACES_TOLD 5
 #define OLDER_TOLD 20 /* entries named for each source; the rest is counted */
 
 struct look {
     struct rebuild *rb;
     struct rebuild_source *source;
     struct entry config;
-    struct buf older;
+    struct buf older, places; /* places: the topmost entries */
+    size_t place_count;
+    char top[PATH_MAX];                  /* the last of them */
     char last_owner[64], last_group[64]; /* most entries have those of the one before */
 };
 
@@ -71,12 +75,26 @@ static void say_owners(struct rebuild *rb)
 
 /* ---- one source ---- */
 
+/* Where the source goes: what is not below a folder that is named already. */
+static void note_place(struct look *k, const struct entry *n)
+{
+    size_t len = strlen(k->top);
+    char path[1024];
+    if (*n->path != '/' || (len && strncmp(n->path, k->top, len) == 0 && n->path[len] == '/') ||
+        k->place_count++ >= PLACES_TOLD)
+        return;
+    snprintf(k->top, sizeof k->top, "%s", n->path);
+    buf_printf(&k->places, "%s%s", k->places.len ? ", " : "",
+               show_safe_into(n->path, path, sizeof path));
+}
+
 static int look_at_entry(void *arg, struct entry *n, struct err *e)
 {
     struct look *k = arg;
     char path[1024], reason[512], age[SHOW_SIZE];
     if (n->type == ENTRY_CONFIG)
         return k->config.type ? 0 : entry_copy(n, &k->config, e);
+    note_place(k, n);
     k->source->entry_count += n->type != ENTRY_DIR;
     k->source->dump_count += n->type == ENTRY_DUMP;
     k->source->bytes += entry_size(n);
@@ -140,14 +158,18 @@ static void say_source(const struct look *k)
     for (size_t i = 0; i < rb->s->worker_count; i++)
         if (rb->s->workers[i].store && listing_find(&rb->s->workers[i].listing, &f->ref))
             buf_printf(&on, "%s%s", on.len ? ", " : "", rb->s->workers[i].conf->name);
-    report_say(rb->report, "  %s: snapshot %s, taken %s, %s: %zu entries, %s; on %s%s\n",
-               f->found->name, id, time, age, f->entry_count, size,
-               buf_cstr(&on) ? buf_cstr(&on) : "?", f->complete ? "" : "; it is not complete");
+    report_say(rb->report, "  %s: snapshot %s, taken %s, %s: %zu entr%s, %s; on %s%s\n",
+               f->found->name, id, time, age, f->entry_count, f->entry_count == 1 ? "y" : "ies",
+               size, buf_cstr(&on) ? buf_cstr(&on) : "?",
+               f->complete ? "" : "; it is not complete");
 }
 
 static void say_rest(struct look *k)
 {
     const struct rebuild_source *f = k->source;
+    if (k->places.len && buf_cstr(&k->places))
+        report_say(k->rb->report, "      to %s%s\n", buf_cstr(&k->places),
+                   k->place_count > PLACES_TOLD ? " and more" : "");
     histories_say(k->rb->s, f->found->name, k->rb->report);
     if (k->older.len && buf_cstr(&k->older))
         report_say(k->rb->report, "%s", buf_cstr(&k->older));
@@ -194,6 +216,7 @@ static int look_at_source(struct rebuild *rb, struct rebuild_source *f, struct e
     }
     entry_free(&k.config);
     buf_free(&k.older);
+    buf_free(&k.places);
     if (rc == ERR_NOMEM || rc == ERR_CANCELLED || rc == ERR_USAGE) {
         *e = f->err;
         return rc;

@@ -144,7 +144,8 @@ class TestRebuild(RebuildCase):
             terminal.expect_next("Password of")
             terminal.type(PASSWORD)
         terminal.expect("set aside, nothing is deleted")
-        for text in ("the repository of 'leader'", "db: snapshot", "tree: snapshot"):
+        for text in ("the repository of 'leader'", "db: snapshot", f"to {self.db}",
+                     "tree: snapshot", f"to {self.tree}"):
             self.assertIn(text, terminal.shown)
         terminal.type("y")
         terminal.expect("from now on?", 60)
