@@ -147,6 +147,16 @@ static const struct command_option inspect_options[] = {
     END_OF_OPTIONS,
 };
 
+static const struct command_option diff_options[] = {
+    {"entries", 0, OPTION_FLAG, NULL, "Only entries; do not look into databases."},
+    OPTION_SOURCE,
+    OPTION_FROM,
+    OPTION_HOST_KEY,
+    OPTION_PASSWORD_FILE,
+    OPTION_IDENTITY,
+    END_OF_OPTIONS,
+};
+
 const struct command command_table[] = {
     {
         .name = "setup",
@@ -297,6 +307,22 @@ const struct command command_table[] = {
         .examples = "  syncd inspect latest tables\n"
                     "  syncd inspect 3f9a01c4d2be lab.sqlite sql \"SELECT count(*) FROM od\"\n"
                     "  syncd inspect --file state_boltdb.db keys jobs\n",
+    },
+    {
+        .name = "diff",
+        .run = cmd_diff,
+        .arguments = "SNAPSHOT SNAPSHOT [PATH]",
+        .min_words = 2,
+        .max_words = 3,
+        .options = diff_options,
+        .summary = "Show what changed between two snapshots.",
+        .details =
+            "Lists what was added, removed and changed from the first snapshot to the second: "
+            "size, content, mode, owner, mtime (but not of folders). Of SQLite databases: rows "
+            "inserted, updated and deleted, by table; of bolt: keys added, removed and changed, by "
+            "bucket. For these both databases are read where they lie, what they share only once; "
+            "--entries leaves them out. PATH: only that entry, or what is below that folder.",
+        .examples = "  syncd diff 3f9a01c4d2be latest\n",
     },
     {
         .name = "adopt",

@@ -9,6 +9,7 @@ struct report;
 int cmd_adopt(const struct command_args *args, struct report *report);
 int cmd_backup(const struct command_args *args, struct report *report);
 int cmd_check(const struct command_args *args, struct report *report);
+int cmd_diff(const struct command_args *args, struct report *report);
 int cmd_inspect(const struct command_args *args, struct report *report);
 int cmd_prune(const struct command_args *args, struct report *report);
 int cmd_restore(const struct command_args *args, struct report *report);
