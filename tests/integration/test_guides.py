@@ -34,6 +34,7 @@ class TestGuides(GuideCase):
         self.house_.conf = own
 
     def follow(self, page, env=None):
+        self.house_.write()  # its state_dir is not the machine's
         ran = 0
         for language, text in blocks("conf", "presets", page):
             if language != "sh":

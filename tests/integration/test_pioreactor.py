@@ -297,6 +297,7 @@ class TestWorkers(PioreactorCase):
             f.write(f"[cluster.addresses]\nleader=10.77.1.1\npio01={self.server.host}\n")
         house = NetHouse(self.folder, self.net)
         self.addCleanup(house.close)
+        house.write()
         words = ("setup", "--preset", "pioreactor", "--workers", "--password-file", self.password,
                  "--host-key", f"{self.server.host}={self.server.fingerprint()}")
         answer = house.run(*words, env=self.environment).json
@@ -325,7 +326,6 @@ class TestDialect(MqttCase):
     def wait_setting(self, broker, name, wanted):
         processes.wait_until(lambda: self.setting(broker, name) == wanted, 30, f"{name} {wanted}")
 
-    @at_level("quick")
     def test_states_settings_and_log(self):
         broker = self.broker()
         leader = self.house(broker.port)

@@ -186,6 +186,7 @@ class TestRebuild(EnrolmentCase):
         os.makedirs(data_dir)
         piri.create(data_dir, self.seed)
         house, server = self.house(), self.worker()
+        house.write()
         house.run("setup", "--preset", "piri", env={"PIRI_REPO_DATA_DIR": data_dir})
         self.enrol(house, server)
         house.backup("piri")
