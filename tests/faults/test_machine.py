@@ -36,6 +36,17 @@ class MachineCase(DaemonCase):
     def count(self, leader, source="db"):
         return len([r for r in self.runs(leader, source) if r[2]])
 
+    def pass_time(self, run, leader, within_s=1.5):
+        """Lets the daemon see the time, and waits for the backup that may follow from that: whether
+        one has ended."""
+        before = self.count(leader)
+        self.nudge(run)
+        try:
+            self.wait_runs(leader, before + 1, within_s)
+        except TimeoutError:
+            return False
+        return True
+
 
 class TestClock(MachineCase):
     def test_a_clock_that_is_not_set_is_waited_for(self):
@@ -45,10 +56,11 @@ class TestClock(MachineCase):
         time.sleep(2.5)
         self.assertEqual(self.count(leader), 1)
         self.machine.set(wall_s=7200)
-        time.sleep(2.5)  # until the daemon has seen that
-        self.machine.set(elapsed_s=61)  # the jitter
-        self.nudge(run)
-        self.wait_runs(leader, 2, 10)
+        for minute in range(10):  # until the daemon has seen that, and then the jitter
+            self.machine.set(elapsed_s=61 * minute)
+            if self.pass_time(run, leader):
+                break
+        self.assertEqual(self.count(leader), 2)
         self.assertTrue(all(r[1] > time.time() * 1e6 for r in self.runs(leader)[1:]))
         result = self.stop(run)
         self.assertEqual(result.stderr.count("waiting up to five minutes"), 1, str(result))
@@ -108,8 +120,22 @@ class TestClock(MachineCase):
         return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
-@at_level("quick")
 class TestAway(MachineCase):
+    def wear_out_retries(self, run, leader):
+        """Until the backup is not tried again before its next regular time."""
+        idle = 0
+        for _ in range(20):
+            self.machine.sleep(330)
+            idle = 0 if self.pass_time(run, leader) else idle + 1
+            if idle == 2:
+                return
+        self.fail("the backup is tried again for ever")
+
+    def same(self):
+        one, other = ([p.name for p in repository.parts(repository.of(w))]
+                      for w in (self.w1, self.w2))
+        return one == other
+
     def test_worker_that_is_away_at_each_backup_is_brought_level(self):
         db = self.bank()
         leader = self.two_workers(db, every="1d")
@@ -122,22 +148,24 @@ class TestAway(MachineCase):
             self.machine.sleep(DAY + 120)  # and the jitter
             self.nudge(run)
             self.wait_runs(leader, before + 1)
-            for _ in range(4):  # the retries of the backup itself
-                self.machine.sleep(330)
-                self.nudge(run)
-                time.sleep(0.5)
+            self.wear_out_retries(run, leader)
+            self.assertFalse(self.same())
             before = self.count(leader)
             self.w2.start()
-            self.machine.sleep(2200)
-            self.nudge(run)
-            roots = [repository.of(w) for w in (self.w1, self.w2)]
-            processes.wait_until(
-                lambda: [p.name for p in repository.parts(roots[0])] ==
-                [p.name for p in repository.parts(roots[1])], 20, "both hold the same")
+            for _ in range(5):  # sync is tried at least every 36 minutes
+                self.machine.sleep(2200)
+                self.nudge(run)
+                try:
+                    processes.wait_until(self.same, 5, "both hold the same")
+                    break
+                except TimeoutError:
+                    pass
+            self.assertTrue(self.same())
             self.assertEqual(self.count(leader), before)
         self.stop(run)
         leader.run("verify", "--read-data")
 
+    @at_level("quick")
     def test_both_away_for_a_week(self):
         db = self.bank()
         leader = self.two_workers(db, every="1h", max_age="2h")
@@ -425,7 +453,7 @@ class TestSystemd(HungCase):
         self.wait_runs(leader, count + 2)
         processes.wait_until(lambda: notify.silence_s("WATCHDOG=1") < 0.5, 10, "it is fed again")
         result = self.stop(run)
-        self.assertEqual(result.stderr.count("hangs: stopping it"), 1, str(result))
+        self.assertGreaterEqual(result.stderr.count("hangs: stopping it"), 1, str(result))
         self.assertTrue(notify.has("STOPPING=1"))
 
     def test_journal_gets_fields(self):
