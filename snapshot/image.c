@@ -1,3 +1,4 @@
+#include "snapshot/held_pages.h"
 #include "snapshot/source.h"
 #include "syncd/base/err.h"
 
@@ -25,6 +26,14 @@ void image_begin_pass(struct image *m)
     m->pass_sum = m->pass_pages = m->pass_shipped = 0;
 }
 
+static int ship(struct image *m, uint64_t page, uint64_t fingerprint, const void *data,
+                struct err *e)
+{
+    if (m->aside)
+        return held_pages_add(m->aside, page, fingerprint, data, e);
+    return pipeline_page(m->run->pipeline, m->of.id, m->of.page_shift, page, fingerprint, data, e);
+}
+
 int image_page(struct image *m, uint64_t page, const void *data, struct err *e)
 {
     if (page == m->skip_page)
@@ -34,8 +43,7 @@ int image_page(struct image *m, uint64_t page, const void *data, struct err *e)
     struct page_hash hash = digest_page(m->page_seed, page, data, n);
     int rc = fingerprints_get(m->table, page, &known, e);
     if (rc == 0 && (known == 0 || known != hash.fingerprint)) {
-        rc = pipeline_page(m->run->pipeline, m->of.id, m->of.page_shift, page, hash.fingerprint,
-                           data, e);
+        rc = ship(m, page, hash.fingerprint, data, e);
         if (rc == 0)
             rc = fingerprints_set(m->table, page, hash.fingerprint, e);
         m->pass_shipped += rc == 0;

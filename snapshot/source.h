@@ -11,6 +11,8 @@
 #include "snapshot/repository.h"
 #include "syncd/base/err.h"
 
+struct held_pages;
+
 struct source_run {
     struct pipeline *pipeline;
     const struct repository *repository;
@@ -95,6 +97,7 @@ struct image {
     uint64_t page_seed;
     uint64_t skip_page; /* SQLite's lock page, never counted; UINT64_MAX: none */
     uint64_t pass_sum, pass_pages, pass_shipped;
+    struct held_pages *aside; /* not NULL: what changed goes there instead of the pipeline */
 };
 
 /* Prepares an image and its table. */
@@ -104,7 +107,7 @@ int image_open(const struct source_run *run, const char *path, enum image_kind k
 void image_begin_pass(struct image *m);
 
 /* One page of the pass: hashed, and shipped when its fingerprint is not the known one. ERR_BUSY in
- * a hold (pipeline.h): the page was not taken. */
+ * a hold (pipeline.h, held_pages.h): the page was not taken. */
 int image_page(struct image *m, uint64_t page, const void *data, struct err *e);
 
 /* The pass saw the whole image: its count and sum become the entry's. */

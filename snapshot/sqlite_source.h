@@ -1,29 +1,39 @@
-/* Taking one SQLite database while it is being written: in passes, by sqlite3_backup into the sink
- * (sqlite_sink.h), never holding the source for as long as a network takes. DESIGN 4. */
+/* Taking SQLite databases while they are being written: in passes, by sqlite3_backup into the sink
+ * (sqlite_sink.h), never holding a source for as long as a network takes. DESIGN 4.
+ *
+ * How depends on what is found (sqlite_taking.h): in WAL mode a read transaction, which stops no
+ * writer; a WAL database that nobody has open is read as it lies, with its -wal, if nothing stirs
+ * meanwhile; in rollback mode short holds (sqlite_rollback.c). Nothing is left beside a source. */
 #ifndef SYNCD_SNAPSHOT_SQLITE_SOURCE_H
 #define SYNCD_SNAPSHOT_SQLITE_SOURCE_H
 
-#include <stdbool.h>
-
 #include "snapshot/source.h"
+#include "snapshot/sqlite_files.h"
 
 struct err;
 
-/* Whether a file begins like a SQLite database ("SQLite format 3\0"). Must be called before any
- * connection of this process is open on the file: the close() would drop its POSIX locks. An
- * unreadable or short file is none. */
-bool sqlite_is_database(const char *path);
-
-/* What was noted of the files of a database - inode, size, mtime and ctime of database, -wal and
- * -journal - as bytes to compare. Empty (len 0) when one of them changed less than 2 s before now,
- * so that a change within the clock's grain cannot hide. ERR_NOT_FOUND etc. for the database. */
-int sqlite_signature(const char *path, struct entry_bytes *ret, struct err *e);
-
 /* Ships what changed of the database at `path` and fills *ret (as_of, owner, image, signature).
  * On failure nothing of it counts, but pages already shipped may be of use to the next run.
- * ERR_SOURCE (not a database, encrypted, damaged, locked), ERR_CHANGED (changed under our hands too
- * often), ERR_NOT_FOUND, ERR_PERMISSION, ERR_CANCELLED, the pipeline's errors. Blocks as long as
- * the workers need. */
+ * ERR_SOURCE (not a database, encrypted, damaged, left by a crash), ERR_BUSY (locked, or written
+ * too fast for rollback mode), ERR_CHANGED (changed under our hands too often), ERR_NOT_FOUND,
+ * ERR_PERMISSION, ERR_CANCELLED, the pipeline's errors. Blocks as long as the workers need. */
 int sqlite_take(const struct source_run *run, const char *path, struct entry *ret, struct err *e);
+
+/* One database of several. */
+struct sqlite_request {
+    const char *path;
+    bool done;          /* out: taken */
+    struct entry entry; /* out, when done; the caller's */
+};
+
+#define SQLITE_TOGETHER_MAX 32 /* read transactions at once */
+
+/* Takes those that are open in WAL mode as one cut: their read transactions begin one after the
+ * other before the first of them is read, SQLITE_TOGETHER_MAX at most. What needs more time than
+ * workers and -wal allow for is let go and begun again, together with the others that are left.
+ * All that is not done at the end - of another kind, failed, or too slow - is for sqlite_take.
+ * An error is the run's. */
+int sqlite_take_together(const struct source_run *run, struct sqlite_request *items, size_t count,
+                         struct err *e);
 
 #endif

@@ -153,36 +153,85 @@ static bool is_of_the_run(const struct tree *t, const struct err *why)
            (why->code == ERR_NO_SPACE && dir && strncmp(why->object, dir, strlen(dir)) == 0);
 }
 
+static bool same_signature(const struct entry *a, const struct entry *b)
+{
+    struct entry_bytes x = signature_body(&a->signature), y = signature_body(&b->signature);
+    return x.len && x.len == y.len && memcmp(x.data, y.data, x.len) == 0;
+}
+
+/* The parent's entry stands for it without a look into it. */
+static bool is_known(const struct tree *t, const struct tree_database *d,
+                     const struct entry *before)
+{
+    return before && before->type == ENTRY_IMAGE && !before->carried && t->plan->as_parent &&
+           !t->audit && tree_database_looks_same(d->path, before);
+}
+
+/* d->entry has been taken. */
+static int book(struct tree *t, struct tree_database *d, struct err *e)
+{
+    const struct entry *before = plan_entry(t->plan, d->path);
+    d->has_entry = true;
+    t->totals.last_us = MAX(t->totals.last_us, d->entry.as_of_us);
+    if (!t->totals.first_us || d->entry.as_of_us < t->totals.first_us)
+        t->totals.first_us = d->entry.as_of_us;
+    if (!t->audit || !t->plan->as_parent || !before || before->type != ENTRY_IMAGE ||
+        before->carried || !same_signature(&d->entry, before))
+        return 0;
+    return audit_database(t, d, before, e);
+}
+
 int tree_take_database(struct tree *t, struct tree_database *d, struct err *e)
 {
     const struct entry *before = plan_entry(t->plan, d->path);
-    bool looks_same = before && before->type == ENTRY_IMAGE && !before->carried &&
-                      tree_database_looks_same(d->path, before);
-    if (d->given_up)
+    if (d->given_up || d->has_entry)
         return 0;
-    if (looks_same && t->plan->as_parent && !t->audit)
+    if (is_known(t, d, before))
         return reuse(d, before, e);
     int rc = take_by_kind(t, d, &d->err);
     int rested = plan_rest(t->plan, e);
     if (rested)
         return rested;
-    if (rc) {
-        d->given_up = true;
-        rc = pipeline_state(t->run->pipeline, e);
-        if (rc == 0 && is_of_the_run(t, &d->err))
-            *e = d->err;
-        return rc ? rc : is_of_the_run(t, &d->err) ? d->err.code : 0;
+    if (rc == 0)
+        return book(t, d, e);
+    d->given_up = true;
+    rc = pipeline_state(t->run->pipeline, e);
+    if (rc || !is_of_the_run(t, &d->err))
+        return rc;
+    *e = d->err;
+    return e->code;
+}
+
+/* The WAL databases, as one cut as far as it can be one. */
+static int take_together(struct tree *t, struct err *e)
+{
+    size_t n = 0;
+    OWN_MEM struct sqlite_request *items = mem_alloc(t->database_count, sizeof *items);
+    OWN_MEM struct tree_database **of =
+        mem_alloc(t->database_count, sizeof(struct tree_database *));
+    if (!items || !of)
+        return err_nomem(e);
+    for (size_t i = 0; i < t->database_count; i++) {
+        struct tree_database *d = &t->databases[i];
+        if (d->kind != IMAGE_SQLITE || d->given_up || is_known(t, d, plan_entry(t->plan, d->path)))
+            continue;
+        of[n] = d;
+        items[n++].path = d->path;
     }
-    d->has_entry = true;
-    t->totals.last_us = MAX(t->totals.last_us, d->entry.as_of_us);
-    if (!t->totals.first_us || d->entry.as_of_us < t->totals.first_us)
-        t->totals.first_us = d->entry.as_of_us;
-    return looks_same && t->audit && t->plan->as_parent ? audit_database(t, d, before, e) : 0;
+    int rc = n > 1 ? sqlite_take_together(t->run, items, n, e) : 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!items[i].done)
+            continue;
+        of[i]->entry = items[i].entry;
+        int booked = book(t, of[i], e);
+        rc = rc ? rc : booked;
+    }
+    return rc ? rc : plan_rest(t->plan, e);
 }
 
 int tree_take_databases(struct tree *t, bool *ret_again, struct err *e)
 {
-    int rc = 0;
+    int rc = t->database_count ? take_together(t, e) : 0;
     *ret_again = false;
     for (size_t i = 0; rc == 0 && i < t->database_count; i++) {
         struct tree_database *d = &t->databases[i];
