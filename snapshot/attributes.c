@@ -219,6 +219,18 @@ bool signature_holds(const struct entry_bytes *signature, const struct stat *now
     return body.len == sizeof want && memcmp(body.data, want, sizeof want) == 0;
 }
 
+static bool is_loose(const struct entry_bytes *body)
+{
+    return body->len == SIGNATURE_BYTES && (body->data[0] & SIGNATURE_TREE) &&
+           (body->data[0] & SIGNATURE_LOOSE);
+}
+
+bool signature_same(const struct entry_bytes *a, const struct entry_bytes *b)
+{
+    struct entry_bytes x = signature_body(a), y = signature_body(b);
+    return x.len && x.len == y.len && !is_loose(&x) && memcmp(x.data, y.data, x.len) == 0;
+}
+
 bool signature_linked(const struct entry_bytes *signature)
 {
     struct entry_bytes body = signature_body(signature);

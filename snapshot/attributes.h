@@ -36,6 +36,9 @@ int signature_make(const struct stat *st, struct entry_bytes *ret, struct err *e
 /* The entry was settled when it was taken, and looks the same now. */
 bool signature_holds(const struct entry_bytes *signature, const struct stat *now);
 
+/* Two entries were taken of what looked the same and settled. */
+bool signature_same(const struct entry_bytes *a, const struct entry_bytes *b);
+
 /* The file had more than one name when it was taken. */
 bool signature_linked(const struct entry_bytes *signature);
 

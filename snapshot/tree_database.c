@@ -153,12 +153,6 @@ static bool is_of_the_run(const struct tree *t, const struct err *why)
            (why->code == ERR_NO_SPACE && dir && strncmp(why->object, dir, strlen(dir)) == 0);
 }
 
-static bool same_signature(const struct entry *a, const struct entry *b)
-{
-    struct entry_bytes x = signature_body(&a->signature), y = signature_body(&b->signature);
-    return x.len && x.len == y.len && memcmp(x.data, y.data, x.len) == 0;
-}
-
 /* The parent's entry stands for it without a look into it. */
 static bool is_known(const struct tree *t, const struct tree_database *d,
                      const struct entry *before)
@@ -176,7 +170,7 @@ static int book(struct tree *t, struct tree_database *d, struct err *e)
     if (!t->totals.first_us || d->entry.as_of_us < t->totals.first_us)
         t->totals.first_us = d->entry.as_of_us;
     if (!t->audit || !t->plan->as_parent || !before || before->type != ENTRY_IMAGE ||
-        before->carried || !same_signature(&d->entry, before))
+        before->carried || !signature_same(&d->entry.signature, &before->signature))
         return 0;
     return audit_database(t, d, before, e);
 }

@@ -21,6 +21,7 @@ def arguments():
     p.add_argument("--rate", type=float, required=True, help="commits per second, 0: unlimited")
     p.add_argument("--busy-ms", type=int, default=5000)
     p.add_argument("--synchronous", default="NORMAL")
+    p.add_argument("--journal-mode", help="what the connection sets, if not the database's own")
     p.add_argument("--autocheckpoint", type=int, default=1000)
     p.add_argument("--checkpoint", default="none", help="PASSIVE, FULL, RESTART, TRUNCATE or none")
     p.add_argument("--checkpoint-every", type=float, default=0.5)
@@ -68,6 +69,8 @@ class Writer:
     def work(self):
         a = self.a
         db = bank.connect(a.db, a.busy_ms / 1000)
+        if a.journal_mode:
+            db.execute(f"PRAGMA journal_mode={a.journal_mode}")
         db.execute(f"PRAGMA synchronous={a.synchronous}")
         db.execute(f"PRAGMA wal_autocheckpoint={a.autocheckpoint}")
         hand = bank.Hand(db, a.writer, random.Random(a.seed), a.body)
