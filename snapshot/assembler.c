@@ -5,6 +5,8 @@
 #include "syncd/base/clock.h"
 #include "syncd/base/mem.h"
 
+#define META_PIECE (256u << 10)
+
 static int queue_copy(struct pipeline *p, enum message_kind kind, const void *data, size_t n,
                       struct err *e)
 {
@@ -28,40 +30,60 @@ int assembler_begin_part(struct pipeline *p, const struct part_header *part, str
     return queue_copy(p, MESSAGE_BEGIN, header, sizeof header, e);
 }
 
-/* Metadata and trailer of the open part into *tail; its identity into *ret. */
+/* Header again and count of blocks; what was gathered of the blocks; and the section with the
+ * trailer. The middle one may be megabytes and is not copied. */
+struct metadata {
+    struct buf before, after;
+};
+
 static void finish_metadata(struct pipeline *p, const struct snapshot_section *section,
-                            struct buf *tail, struct part_ref *ret)
+                            struct metadata *m, struct part_ref *ret)
 {
     uint8_t header[PART_HEADER_SIZE];
     *ret = (struct part_ref){
         .epoch = p->out.epoch, .sequence = p->out.sequence, .time_s = p->out.time_us / US_PER_S};
     part_header_encode(&p->out, header);
-    buf_put(tail, header, sizeof header);
-    buf_put_varint(tail, p->out_blocks);
-    buf_put(tail, p->out_meta.data, p->out_meta.len);
-    buf_put_u8(tail, section ? 1 : 0);
+    buf_put(&m->before, header, sizeof header);
+    buf_put_varint(&m->before, p->out_blocks);
+    buf_put_u8(&m->after, section ? 1 : 0);
     if (section)
-        snapshot_section_encode(section, ret->time_s, tail);
-    size_t meta_bytes = tail->len;
-    if (tail->bad)
+        snapshot_section_encode(section, ret->time_s, &m->after);
+    if (m->before.bad || m->after.bad || p->out_meta.bad)
         return;
-    digest_blake2b(tail->data, meta_bytes, ret->id);
-    buf_put_u64(tail, meta_bytes);
-    buf_put(tail, ret->id, DIGEST_SIZE);
-    buf_put_str(tail, "syncdend");
-    ret->size_bytes = p->out_bytes + tail->len;
+    const struct digest_piece pieces[] = {{m->before.data, m->before.len},
+                                          {p->out_meta.data, p->out_meta.len},
+                                          {m->after.data, m->after.len}};
+    size_t meta_bytes = m->before.len + p->out_meta.len + m->after.len;
+    digest_blake2b_of(pieces, ARRAY_LEN(pieces), ret->id);
+    buf_put_u64(&m->after, meta_bytes);
+    buf_put(&m->after, ret->id, DIGEST_SIZE);
+    buf_put_str(&m->after, "syncdend");
+    ret->size_bytes = p->out_bytes + m->before.len + p->out_meta.len + m->after.len;
+}
+
+/* Hands the metadata on, in pieces, and gives back what the middle of it held. */
+static int queue_metadata(struct pipeline *p, const struct metadata *m, struct err *e)
+{
+    int rc = queue_copy(p, MESSAGE_DATA, m->before.data, m->before.len, e);
+    for (size_t at = 0; rc == 0 && at < p->out_meta.len; at += META_PIECE)
+        rc = queue_copy(p, MESSAGE_DATA, p->out_meta.data + at,
+                        MIN(p->out_meta.len - at, (size_t)META_PIECE), e);
+    buf_free(&p->out_meta);
+    return rc ? rc : queue_copy(p, MESSAGE_DATA, m->after.data, m->after.len, e);
 }
 
 int assembler_close_part(struct pipeline *p, const struct snapshot_section *section, struct err *e)
 {
-    OWN_BUF struct buf tail = BUF_INIT;
+    struct metadata m = {BUF_INIT, BUF_INIT};
     struct part_ref ref;
-    finish_metadata(p, section, &tail, &ref);
+    finish_metadata(p, section, &m, &ref);
     p->out_open = false;
-    if (tail.bad || p->out_meta.bad ||
-        mem_grow(&p->parts, &p->part_cap, p->part_count + 1, sizeof *p->parts))
-        return err_nomem(e);
-    int rc = queue_copy(p, MESSAGE_DATA, tail.data, tail.len, e);
+    int rc = m.before.bad || m.after.bad || p->out_meta.bad ||
+                     mem_grow(&p->parts, &p->part_cap, p->part_count + 1, sizeof *p->parts)
+                 ? err_nomem(e)
+                 : queue_metadata(p, &m, e);
+    buf_free(&m.before);
+    buf_free(&m.after);
     if (rc)
         return rc;
     p->parts[p->part_count++] = ref;

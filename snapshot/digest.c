@@ -19,6 +19,16 @@ void digest_blake2b(const void *p, size_t n, uint8_t ret[static DIGEST_SIZE])
     crypto_generichash(ret, DIGEST_SIZE, p, n, NULL, 0);
 }
 
+void digest_blake2b_of(const struct digest_piece *pieces, size_t count,
+                       uint8_t ret[static DIGEST_SIZE])
+{
+    crypto_generichash_state state;
+    crypto_generichash_init(&state, NULL, 0, DIGEST_SIZE);
+    for (size_t i = 0; i < count; i++)
+        crypto_generichash_update(&state, pieces[i].data, pieces[i].n);
+    crypto_generichash_final(&state, ret, DIGEST_SIZE);
+}
+
 void digest_chunk_id(const uint8_t seed[static SEED_SIZE], const void *p, size_t n,
                      uint8_t ret[static CHUNK_ID_SIZE])
 {

@@ -17,6 +17,14 @@ int digest_init(struct err *e);
 
 void digest_blake2b(const void *p, size_t n, uint8_t ret[static DIGEST_SIZE]);
 
+/* The same of several pieces, one after the other. */
+struct digest_piece {
+    const void *data;
+    size_t n;
+};
+void digest_blake2b_of(const struct digest_piece *pieces, size_t count,
+                       uint8_t ret[static DIGEST_SIZE]);
+
 void digest_chunk_id(const uint8_t seed[static SEED_SIZE], const void *p, size_t n,
                      uint8_t ret[static CHUNK_ID_SIZE]);
 

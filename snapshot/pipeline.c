@@ -20,8 +20,9 @@
 #define LOST_AFTER_S 10
 #define BLAME_LIMIT_US (10 * US_PER_S)
 #define DRAINED_US 200000u
-/* A part's metadata stays within a few MiB by this, whatever compresses to nothing. */
-#define PART_ITEMS_TARGET 131072u
+/* A part's metadata, of which memory holds two copies, stays within 1.2 MB by this, however small
+ * the pages or chunks are and however well they compress. */
+#define PART_ITEMS_TARGET 65536u
 
 /* How much effort an increment is worth, by what it has come to so far: the first blocks of a small
  * one travel best small (level 15 saves 16 % over 12 and takes 80 ms a block), a large one must not

@@ -260,15 +260,17 @@ static void open_all(struct together *g)
 static int ship_all_ahead(struct together *g, bool all, struct err *e)
 {
     int rc = 0;
+    bool any = false;
     for (size_t i = 0; rc == 0 && i < g->count; i++) {
         struct taking *t = &g->takings[i];
         if (!t->db || (!all && !is_ahead_worth(t)))
             continue;
+        any = true;
         if (taking_ship_ahead(t, NULL))
             drop(t);
         rc = pipeline_state(g->run->pipeline, e);
     }
-    return rc ? rc : pipeline_drain(g->run->pipeline, e);
+    return rc == 0 && any ? pipeline_drain(g->run->pipeline, e) : rc;
 }
 
 static void begin_all(struct together *g)
