@@ -13,6 +13,12 @@
 
 struct held_pages;
 
+/* Where a source tells of files that a database names as its own. */
+struct source_named {
+    int (*tell)(void *arg, const char *database, const char *path, struct err *e);
+    void *arg;
+};
+
 struct source_run {
     struct pipeline *pipeline;
     const struct repository *repository;
@@ -25,7 +31,8 @@ struct source_run {
     void (*notice)(void *arg,
                    const char *text); /* something that the user should know; may be NULL */
     void *arg;
-    const atomic_bool *cancel; /* may be NULL */
+    const atomic_bool *cancel;        /* may be NULL */
+    const struct source_named *named; /* may be NULL */
 };
 
 /* ---- kinds of sources ---- */

@@ -221,7 +221,7 @@ int taking_pass(struct taking *t, struct taking *const *pinned, size_t pinned_co
     image_begin_pass(&t->image);
     rc = copy_pages(t, sink, pinned, pinned_count, e);
     sqlite_sink_close(sink);
-    return rc;
+    return rc ? rc : taking_named(t, t->run->named, e);
 }
 
 /* ---- without a transaction ---- */

@@ -138,7 +138,8 @@ static int try_once(struct taking *t, int64_t hold_us, struct err *e)
         rc = finish_try(&s, e);
     sqlite3_backup_finish(s.backup);
     sqlite_sink_close(s.sink);
-    return rc;
+    /* Not in a hold: it may take a while. */
+    return rc ? rc : taking_named(t, t->run->named, e);
 }
 
 /* ---- all of it ---- */

@@ -220,6 +220,20 @@ int sqlite_take(const struct source_run *run, const char *path, struct entry *re
     return rc;
 }
 
+int sqlite_tell_named(const char *path, const struct source_named *to, struct err *e)
+{
+    struct taking t = {.path = path};
+    if (!taking_may_name(path))
+        return 0;
+    int rc = choose_way(&t, e);
+    if (rc == 0)
+        rc = open_database(&t, e);
+    if (rc == 0)
+        rc = taking_named(&t, to, e);
+    taking_close(&t);
+    return rc;
+}
+
 /* ---- several ---- */
 
 /* Those of one cut that are not done yet: takings[i] is of items[i]; db NULL: not in it. */

@@ -19,6 +19,10 @@ struct err;
  * ERR_PERMISSION, ERR_CANCELLED, the pipeline's errors. Blocks as long as the workers need. */
 int sqlite_take(const struct source_run *run, const char *path, struct entry *ret, struct err *e);
 
+/* Tells of the files that the database, as it is now, names as its own (a diskcache's); there may
+ * be none. */
+int sqlite_tell_named(const char *path, const struct source_named *to, struct err *e);
+
 /* One database of several. */
 struct sqlite_request {
     const char *path;

@@ -77,6 +77,14 @@ int taking_ship_ahead(struct taking *t, struct err *e);
 /* Reads a part of the file, so that it will be in memory; holds nothing. */
 void taking_warm(struct taking *t, uint64_t offset, uint64_t bytes);
 
+/* ---- sqlite_named.c ---- */
+
+/* Whether a database with this name may be one that names files. */
+bool taking_may_name(const char *path);
+
+/* Tells of the files that the database names as its own (a diskcache's); `to` may be NULL. */
+int taking_named(struct taking *t, const struct source_named *to, struct err *e);
+
 /* ---- sqlite_rollback.c ---- */
 
 int taking_rollback(struct taking *t, struct err *e);

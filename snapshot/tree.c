@@ -49,6 +49,7 @@ void tree_close(struct tree *t)
     if (!t)
         return;
     drop_attempt(t);
+    tree_named_free(t->named);
     for (size_t i = 0; i < t->database_count; i++)
         free(t->databases[i].path);
     free(t->databases);
@@ -61,7 +62,8 @@ int tree_begin(struct tree *t, const struct source_run *run, struct plan *plan, 
                struct err *e)
 {
     drop_attempt(t);
-    t->run = run;
+    t->own_run = *run;
+    t->run = &t->own_run;
     t->plan = plan;
     t->audit = audit;
     int rc = spool_open(t->o.dir, &t->out, e);
@@ -73,7 +75,7 @@ int tree_begin(struct tree *t, const struct source_run *run, struct plan *plan, 
         rc = id_table_open(t->o.dir, NULL, &t->links, e);
     if (rc == 0)
         rc = id_table_open(t->o.dir, NULL, &t->linked_before, e);
-    return rc;
+    return rc ? rc : tree_named_begin(t, e);
 }
 
 const struct source_totals *tree_totals(const struct tree *t)

@@ -180,8 +180,12 @@ int tree_take_database(struct tree *t, struct tree_database *d, struct err *e)
     const struct entry *before = plan_entry(t->plan, d->path);
     if (d->given_up || d->has_entry)
         return 0;
-    if (is_known(t, d, before))
+    if (is_known(t, d, before)) {
+        /* What it names may be gone all the same; that it cannot be asked is no failure of it. */
+        if (d->kind == IMAGE_SQLITE)
+            (void)!sqlite_tell_named(d->path, t->run->named, NULL);
         return reuse(d, before, e);
+    }
     int rc = take_by_kind(t, d, &d->err);
     int rested = plan_rest(t->plan, e);
     if (rested)

@@ -50,11 +50,15 @@ struct tree_member {
     int64_t mtime_ns, ctime_ns;
 };
 
+struct tree_named;
+
 struct tree {
     struct source_options o;
     struct tree_roots roots;
     struct plan *plan;
+    struct source_run own_run; /* the run's, and `named` */
     const struct source_run *run;
+    struct tree_named *named;
     bool audit, changed;
     uint64_t before_at; /* of the parent's entry in hand, in o.parent */
     size_t database_count, database_cap, next_database;
@@ -141,6 +145,15 @@ int tree_vanish(struct tree *t, struct entry *before, struct err *e);
 int tree_judge_vanished(struct tree *t, struct err *e);
 /* Remembers where the parent's file with several names lies. */
 int tree_note_linked(struct tree *t, const struct entry *before, struct err *e);
+
+/* ---- tree_named.c ---- */
+
+/* For one attempt: files that databases name are noted from now on, by own_run.named. */
+int tree_named_begin(struct tree *t, struct err *e);
+/* After the walk: those that the new list lacks are told of; what was not there from the first is
+ * an entry that failed. */
+int tree_named_check(struct tree *t, struct err *e);
+void tree_named_free(struct tree_named *n); /* NULL is fine */
 
 void tree_notice(const struct tree *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -352,6 +352,8 @@ int tree_take_files(struct tree *t, struct err *e)
         rc = tree_emit_pending(t, NULL, e);
     if (rc == 0)
         rc = tree_judge_vanished(t, e);
+    if (rc == 0)
+        rc = tree_named_check(t, e);
     if (rc == 0 && t->special_count > SPECIAL_TOLD)
         tree_notice(t, "%zu sockets, pipes and devices in all are not kept", t->special_count);
     return rc;
