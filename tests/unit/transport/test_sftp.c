@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "syncd/base/clock.h"
+#include "syncd/base/mem.h"
 #include "tests/unit/transport/worker.h"
 
 static struct sshd worker;
@@ -60,7 +61,8 @@ static void a_far_worker_gets_its_window_filled(void **state)
     struct relay relay;
     struct err e = ERR_INIT;
     struct store_file *f;
-    enum { ROUND_TRIP_MS = 40, SIZE = 4 * 1024 * 1024 };
+    enum { ROUND_TRIP_MS = 40, SIZE = 4 * 1024 * 1024, TRIES = 8 };
+    const int64_t limit_us = 60 * ROUND_TRIP_MS * US_PER_MS;
     uint8_t *data = malloc(SIZE), *got = malloc(SIZE);
     contract_fill(data, SIZE, 7);
     relay_start(&relay, worker.port, ROUND_TRIP_MS * US_PER_MS / 2);
@@ -70,23 +72,30 @@ static void a_far_worker_gets_its_window_filled(void **state)
     assert_int_equal(store_host_key(&o, &key, &e), 0);
     o.host_key_sha256 = key.sha256;
     struct store *s = worker_open(&o);
-    int64_t start_us = clock_mono_us();
-    assert_int_equal(store_create(s, "f", &f, &e), 0);
-    for (size_t i = 0; i < SIZE; i += 65536)
-        assert_int_equal(store_write(f, data + i, 65536, &e), 0);
-    assert_int_equal(store_publish(f, "f", "g", -1, &e), 0);
-    assert_int_equal(store_close_file(f, &e), 0);
-    /* Packet by packet it would take 140 round trips. */
-    assert_true(clock_mono_us() - start_us < 60 * ROUND_TRIP_MS * US_PER_MS);
-    start_us = clock_mono_us();
-    assert_int_equal(store_open(s, "g", &f, &e), 0);
-    for (size_t at = 0, n; at < SIZE; at += n) {
-        assert_int_equal(store_read_at(f, at, got + at, 262144, &n, &e), 0);
-        assert_true(n > 0);
+    /* Packet by packet each would take 140 round trips. The machine may be busy with others, so the
+     * best of some tries counts. */
+    int64_t wrote_us = INT64_MAX, read_us = INT64_MAX;
+    for (int i = 0; i < TRIES && MAX(wrote_us, read_us) >= limit_us; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "g%d", i);
+        int64_t start_us = clock_mono_us();
+        assert_int_equal(store_create(s, "f", &f, &e), 0);
+        for (size_t at = 0; at < SIZE; at += 65536)
+            assert_int_equal(store_write(f, data + at, 65536, &e), 0);
+        assert_int_equal(store_publish(f, "f", name, -1, &e), 0);
+        assert_int_equal(store_close_file(f, &e), 0);
+        wrote_us = MIN(wrote_us, clock_mono_us() - start_us);
+        start_us = clock_mono_us();
+        assert_int_equal(store_open(s, name, &f, &e), 0);
+        for (size_t at = 0, n; at < SIZE; at += n) {
+            assert_int_equal(store_read_at(f, at, got + at, 262144, &n, &e), 0);
+            assert_true(n > 0);
+        }
+        read_us = MIN(read_us, clock_mono_us() - start_us);
+        assert_int_equal(store_close_file(f, &e), 0);
+        assert_memory_equal(got, data, SIZE);
     }
-    assert_true(clock_mono_us() - start_us < 60 * ROUND_TRIP_MS * US_PER_MS);
-    assert_memory_equal(got, data, SIZE);
-    assert_int_equal(store_close_file(f, &e), 0);
+    assert_true(MAX(wrote_us, read_us) < limit_us);
     store_close(s);
     relay_stop(&relay);
     free(data);
