@@ -168,7 +168,8 @@ int sqlite_is_open_elsewhere(const char *path, bool *ret, struct err *e)
         return 0;
     if (fd < 0)
         return err_sys(e, errno, shm, "cannot open %s", shm);
-    if (fcntl(fd, F_GETLK, &who) < 0)
+    /* Asked as another owner, so that a connection of this process counts, too. */
+    if (fcntl(fd, F_OFD_GETLK, &who) < 0)
         return err_sys(e, errno, shm, "cannot ask who has %s open", shm);
     *ret = who.l_type != F_UNLCK;
     return 0;

@@ -40,8 +40,8 @@ uint64_t sqlite_wal_bytes(const char *path);
 /* Whether the -wal has a header that SQLite takes for one; without it, it ignores the rest. */
 int sqlite_wal_counts(const char *path, bool *ret, struct err *e);
 
-/* Whether another process has the database open in WAL mode: it then holds the lock that SQLite
- * calls DMS on the -shm. ERR_PERMISSION: the -shm may not even be looked into. */
+/* Whether somebody has the database open in WAL mode: he then holds the lock that SQLite calls DMS
+ * on the -shm. ERR_PERMISSION: the -shm may not even be looked into. */
 int sqlite_is_open_elsewhere(const char *path, bool *ret, struct err *e);
 
 struct sqlite_header {

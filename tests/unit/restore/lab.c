@@ -80,6 +80,13 @@ static void note_sequence(void *arg, const struct part_ref *ref, bool snapshot)
         continue;
 }
 
+static void note_notice(void *arg, const char *text)
+{
+    struct lab *w = arg;
+    size_t n = strlen(w->notices);
+    snprintf(w->notices + n, sizeof w->notices - n, "%s\n", text);
+}
+
 static void lab_list(struct lab *w)
 {
     struct err e = ERR_INIT;
@@ -102,9 +109,11 @@ void lab_backup(struct lab *w)
                               .fingerprint_dir = w->fp,
                               .is_ours = all_ours,
                               .publishing = note_sequence,
+                              .notice = note_notice,
                               .arg = w};
     lab_list(w);
     backup_result_free(&w->result);
+    w->notices[0] = '\0';
     for (int i = 0; i < MAX_WORKERS; i++) {
         if (!w->present[i])
             continue;

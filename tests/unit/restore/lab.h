@@ -29,6 +29,7 @@ struct lab {
     sqlite3 *sql;
     struct backup_result result;
     _Atomic uint64_t sequence;
+    char notices[16384]; /* of the last run, one a line */
 };
 
 /* The database `db`, in WAL mode, has the table t(id INTEGER PRIMARY KEY, v BLOB). */
