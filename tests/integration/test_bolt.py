@@ -50,7 +50,8 @@ class BoltCase(Case):
 
 
 class TestBolt(BoltCase):
-    @at_level("quick")
+    """In CI 30 copies of live databases, 600 in --long."""
+
     def test_every_page_size_with_nested_inline_and_big(self):
         """Written while they are taken; then each comes back as its owner left it."""
         sizes = {f"{self.src}/{n}.db": n for n in (1024, 4096, 16384, 65536)}
@@ -72,7 +73,6 @@ class TestBolt(BoltCase):
             bolt.commit(copy)
             bolt.judge(self, [copy])
 
-    @at_level("quick")
     def test_an_increment_ships_pages_and_an_idle_one_nothing(self):
         bolt.make(self.db, keys=20000, puts=100)
         leader = self.house(path=self.db)  # a single file
@@ -90,9 +90,10 @@ class TestBolt(BoltCase):
         self.assertTrue(fourth["unchanged"])
         self.assertEqual((fourth["bytes_read"], fourth["bytes_sent"]), (0, 0))
 
+    @at_level("default", timeout_s=900)
     def test_live_copies(self):
         """Beside an owner whose commits fall into every moment of a copy."""
-        count = by_level(3, 30, 300)
+        count = by_level(3, 15, 300)
         owner = self.owner(keys=3000, rate=40, reader=True)
         leader = self.house()
         mean, most = self.live_copies(leader, self.db, count, "check")
@@ -100,8 +101,9 @@ class TestBolt(BoltCase):
         print(f"     {count} copies of {size / 1e6:.1f} MB beside {owner.stop():.0f} commits/s: read "
               f"{mean:.2f} times each, at most {most:.2f}", flush=True)
 
+    @at_level("default", timeout_s=900)
     def test_a_live_etcd(self):
-        count = by_level(2, 8, 300)
+        count = by_level(2, 15, 300)
         etcd = Etcd(self.path("src", "etcd"), self.seed)
         self.addCleanup(etcd.close)
         etcd.wait_for_puts(200)

@@ -63,7 +63,6 @@ class TestLevelDb(LevelDbCase):
         rescued = self.rescued(self.path("w1", "repo"), leader.snapshots("t")[-1]["id"], self.db)
         self.assertEqual(leveldb.check(rescued), last)
 
-    @at_level("quick")
     def test_unchanged_tables_are_not_read_and_the_user_is_told_once(self):
         leveldb.write(self.db, batches=5000)
         leader = self.house()
