@@ -53,7 +53,7 @@ static bool is_excluded(const struct tree *t, const char *folder, const char *na
 int tree_leveldb_look(struct tree *t, const struct tree_item *item, struct err *e)
 {
     char manifest[NAME_SIZE];
-    OWN_FD int fd = io_openat(item->dir_fd, item->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    OWN_FD int fd = io_openat_source(item->dir_fd, item->name);
     if (fd < 0 || item->foreign || !read_current(fd, manifest) ||
         faccessat(fd, manifest, F_OK, AT_SYMLINK_NOFOLLOW) < 0 ||
         is_excluded(t, item->path, "CURRENT") || is_excluded(t, item->path, manifest))
@@ -337,7 +337,7 @@ static int on_name(struct cut *c, const char *name, bool in_cut, struct err *e)
 static int list(struct cut *c, bool in_cut, struct err *e)
 {
     const char *path = folder_of(c)->path;
-    OWN_FD int fd = io_openat(c->dir_fd, ".", O_RDONLY | O_DIRECTORY, 0);
+    OWN_FD int fd = io_openat_source(c->dir_fd, ".");
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
     int rc = 0;
     if (!d)
@@ -430,7 +430,7 @@ static int make_cut(struct cut *c, struct err *e)
 static int take_folder(struct cut *c, struct err *e)
 {
     int rc = ERR_CHANGED;
-    c->dir_fd = io_open(folder_of(c)->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    c->dir_fd = io_openat_source(AT_FDCWD, folder_of(c)->path);
     if (c->dir_fd < 0)
         return err_sys(e, errno, folder_of(c)->path, "cannot open the folder %s",
                        folder_of(c)->path);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "snapshot/attributes.h"
+#include "snapshot/leveldb.h"
 #include "snapshot/tree_file.h"
 #include "snapshot/tree_internal.h"
 #include "snapshot/tree_merge.h"
@@ -43,7 +44,8 @@ static int scan_folder(struct tree *t, const struct tree_item *item, const struc
 {
     *ret_same =
         before && before->type == ENTRY_DIR && signature_holds(&before->signature, &item->st);
-    return tree_leveldb_look(t, item, e);
+    /* It would look changed if CURRENT had come since. */
+    return *ret_same && !leveldb_is_labelled(before) ? 0 : tree_leveldb_look(t, item, e);
 }
 
 static void note_root(struct tree *t, const struct entry *before)
