@@ -106,7 +106,7 @@ class TestBolt(BoltCase):
         count = by_level(2, 15, 300)
         etcd = Etcd(self.path("src", "etcd"), self.seed)
         self.addCleanup(etcd.close)
-        etcd.wait_for_puts(200)
+        etcd.wait_for_puts(100)
         leader = self.house(path=etcd.db)
         mean, most = self.live_copies(leader, etcd.db, count, "etcd")
         puts = etcd.stop_load()

@@ -19,9 +19,10 @@ def _text(data):
 
 
 class Etcd:
-    """Its database is at `db`. `rate` puts per second, into `keys` different keys."""
+    """Its database is at `db`, and keeps every put. `rate` puts per second, into `keys` different
+    keys; etcd commits them every 100 ms."""
 
-    def __init__(self, folder, seed, rate=200, keys=500, value_bytes=4000):
+    def __init__(self, folder, seed, rate=100, keys=500, value_bytes=1000):
         self.folder = folder
         self.db = os.path.join(folder, "member/snap/db")
         self.rate, self.keys, self.value_bytes = rate, keys, value_bytes
