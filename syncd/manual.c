@@ -41,11 +41,14 @@ static void put_word(struct buf *b, const char *word, size_t len)
 /* Text word by word: each sentence begins a line, as mdoc wants it. */
 static void put_text(struct buf *b, const char *text)
 {
+    OWN_BUF struct buf word = BUF_INIT; /* as mdoc writes it, which can be longer */
     size_t at = 0;
     bool ended = false;
     for (text += strspn(text, " \n"); *text; text += strspn(text, " \n")) {
         size_t len = word_length(text);
-        if (at && (ended || at + 1 + len > COLUMNS)) {
+        buf_reset(&word);
+        put_word(&word, text, len);
+        if (at && (ended || at + 1 + word.len > COLUMNS)) {
             buf_put_u8(b, '\n');
             at = 0;
         } else if (at) {
@@ -53,12 +56,13 @@ static void put_text(struct buf *b, const char *text)
         }
         if (at == 0 && (*text == '.' || *text == '\''))
             buf_put_str(b, "\\&");
-        put_word(b, text, len);
-        at += 1 + len;
+        buf_put(b, word.data, word.len);
+        at += 1 + word.len;
         ended = len && strchr(".?!", text[len - 1]) != NULL;
         text += len;
     }
     buf_put_u8(b, '\n');
+    b->bad |= word.bad;
 }
 
 static void put_paragraphs(struct buf *b, const char *text)
