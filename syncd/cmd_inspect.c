@@ -215,8 +215,6 @@ static int inspect_file(struct inspected *i, struct err *e)
     set_words(i, 0);
     int rc = kind_of_file(i->name, &kind, e);
     report_set(i->report, "path", report_json_text(i->name));
-    if (rc == 0 && kind == IMAGE_SQLITE)
-        return err_set(e, ERR_UNSUPPORTED, i->name, "--file is for bolt databases so far");
     return rc ? rc : ask(i, kind, e);
 }
 

@@ -1,4 +1,5 @@
 /* `inspect` of SQLite: tables, sql. */
+#include <errno.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "syncd/base/mem.h"
 #include "syncd/command.h"
 #include "syncd/inspect.h"
+#include "syncd/live_sqlite.h"
 #include "syncd/report.h"
 #include "syncd/show.h"
 #include "syncd/signals.h"
@@ -19,7 +21,9 @@
 
 struct connection {
     const struct inspected *i;
-    struct image_db *image;
+    struct image_db *image; /* or: */
+    struct live_sqlite *live;
+    FILE *answer; /* of a live file, which is let go before anything is printed */
     sqlite3 *db;
     char refused[160]; /* what the authorizer said no to */
 };
@@ -98,20 +102,48 @@ static int look_at_signals(void *arg)
 
 static void close_connection(struct connection *c)
 {
-    if (!c->image)
-        sqlite3_close(c->db);
     image_db_close(c->image);
+    live_sqlite_close(c->live);
+    if (c->answer)
+        fclose(c->answer);
 }
 #define OWN_CONNECTION CLEANUP(close_connection)
+
+static int open_live(struct connection *c, struct err *e)
+{
+    c->answer = tmpfile();
+    if (!c->answer)
+        return err_sys(e, errno, NULL, "cannot make a temporary file for the answer");
+    return live_sqlite_open(c->i->name, &c->live, e);
+}
 
 static int open_connection(const struct inspected *i, struct connection *c, struct err *e)
 {
     c->i = i;
-    int rc = image_db_open(i->image, i->name, &c->image, e);
+    int rc = i->image ? image_db_open(i->image, i->name, &c->image, e) : open_live(c, e);
     if (rc)
         return rc;
-    c->db = image_db_handle(c->image);
+    c->db = c->image ? image_db_handle(c->image) : live_sqlite_handle(c->live);
     sqlite3_progress_handler(c->db, STEPS_BETWEEN_LOOKS, look_at_signals, NULL);
+    return 0;
+}
+
+/* Lets a live file go, and then prints what was gathered, if it counts. */
+static int give(struct connection *c, struct err *e)
+{
+    char piece[4096];
+    size_t n;
+    if (!c->live)
+        return 0;
+    int rc = live_sqlite_settled(c->live, e);
+    live_sqlite_close(TAKE_PTR(c->live));
+    if (rc)
+        return rc;
+    if (fflush(c->answer) != 0 || ferror(c->answer))
+        return err_sys(e, errno, NULL, "cannot write the temporary file of the answer");
+    rewind(c->answer);
+    while ((n = fread(piece, 1, sizeof piece, c->answer)) > 0)
+        report_write(c->i->report, piece, n);
     return 0;
 }
 
@@ -241,6 +273,8 @@ static int run_tables(const struct inspected *i, struct err *e)
     struct table_list l = {
         .c = &c, .count = count, .text = table_new(count ? counted : titles), .json = json_array()};
     rc = l.text && l.json ? list_tables(&l, e) : err_nomem(e);
+    if (rc == 0)
+        rc = give(&c, e);
     if (rc == 0) {
         table_print(l.text, &text);
         report_write(i->report, text.data, text.len);
@@ -299,7 +333,7 @@ static int print_rows(struct connection *c, sqlite3_stmt *stmt, enum sql_format 
 {
     struct sql_rows *rows = NULL;
     int step = SQLITE_ROW;
-    int rc = sql_rows_new(c->i->report, stmt, format, &rows, e);
+    int rc = sql_rows_new(c->i->report, stmt, format, c->answer, &rows, e);
     while (rc == 0 && (step = sqlite3_step(stmt)) == SQLITE_ROW)
         rc = sql_rows_add(rows, e);
     if (rc == 0 && step != SQLITE_DONE)
@@ -323,7 +357,7 @@ static int run_sql(const struct inspected *i, struct err *e)
     if (rc == 0)
         rc = print_rows(&c, stmt, format, e);
     sqlite3_finalize(stmt);
-    return rc;
+    return rc ? rc : give(&c, e);
 }
 
 const struct inspect_verb inspect_sqlite_verbs[] = {

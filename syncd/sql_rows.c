@@ -27,6 +27,7 @@ struct value {
 struct sql_rows {
     struct report *report;
     sqlite3_stmt *stmt;
+    FILE *answer;
     enum sql_format format;
     int columns;
     uint64_t count;
@@ -88,6 +89,14 @@ static struct value value_of(sqlite3_stmt *stmt, int column)
 static bool is_number(const struct value *v)
 {
     return v->type == SQLITE_INTEGER || v->type == SQLITE_FLOAT;
+}
+
+static void put_out(struct sql_rows *r, const void *p, size_t n)
+{
+    if (r->answer && n)
+        fwrite(p, 1, n, r->answer);
+    else
+        report_write(r->report, p, n);
 }
 
 /* ---- tables ---- */
@@ -169,7 +178,7 @@ static int print_table(struct sql_rows *r, struct err *e)
     table_free(t);
     if (text.bad || r->cells.bad)
         return err_nomem(e);
-    report_write(r->report, text.data, text.len);
+    put_out(r, text.data, text.len);
     buf_reset(&r->cells);
     r->cells_begun = 0;
     return 0;
@@ -289,7 +298,7 @@ static int flush(struct sql_rows *r, size_t from_bytes, struct err *e)
     if (r->out.bad)
         return err_nomem(e);
     if (r->out.len >= from_bytes) {
-        report_write(r->report, r->out.data, r->out.len);
+        put_out(r, r->out.data, r->out.len);
         buf_reset(&r->out);
     }
     return 0;
@@ -315,7 +324,7 @@ static int begin(struct sql_rows *r, struct err *e)
 }
 
 int sql_rows_new(struct report *report, struct sqlite3_stmt *stmt, enum sql_format format,
-                 struct sql_rows **ret, struct err *e)
+                 FILE *answer, struct sql_rows **ret, struct err *e)
 {
     struct sql_rows *r = mem_alloc(1, sizeof *r);
     if (!r)
@@ -323,6 +332,7 @@ int sql_rows_new(struct report *report, struct sqlite3_stmt *stmt, enum sql_form
     r->report = report;
     r->stmt = stmt;
     r->format = format;
+    r->answer = answer;
     r->columns = sqlite3_column_count(stmt);
     r->to_terminal = isatty(STDOUT_FILENO);
     r->rows = json_array();

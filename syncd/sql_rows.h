@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct err;
 struct report;
@@ -29,9 +30,11 @@ enum sql_format {
 /* False when there is no format of that name ("table", "csv", "json"). */
 bool sql_format_parse(const char *name, enum sql_format *ret);
 
-/* Begins with the statement's columns. The statement and the report are borrowed. */
+/* Begins with the statement's columns. All are borrowed. `answer`: a file for what would be
+ * printed, of a database that must not wait for whoever reads the output; NULL: it is printed at
+ * once. */
 int sql_rows_new(struct report *report, struct sqlite3_stmt *stmt, enum sql_format format,
-                 struct sql_rows **ret, struct err *e);
+                 FILE *answer, struct sql_rows **ret, struct err *e);
 
 /* Takes the row that the statement stands on. ERR_LIMIT (SQL_REPORT), ERR_NOMEM. */
 int sql_rows_add(struct sql_rows *r, struct err *e);

@@ -168,6 +168,69 @@ class TestInspect(Case):
         self.assertEqual(run.wait(20).exit, 130)
 
 
+class TestInspectFile(Case):
+    def ask(self, leader, path, *words, **kwargs):
+        return leader.run("inspect", "--file", path, *words, **kwargs).json
+
+    def setUp(self):
+        super().setUp()
+        os.mkdir(self.path("live"))
+        self.leader_ = self.leader([], {})
+        os.unlink(self.leader_.conf)  # none is needed
+
+    def count(self, path, **kwargs):
+        return self.ask(self.leader_, path, "sql", "SELECT count(*) FROM account", **kwargs)
+
+    def test_idle_and_live_without_a_trace(self):
+        for mode in ("WAL", "DELETE"):
+            path = self.bank(f"live/{mode}.sqlite", journal_mode=mode)
+            files = sorted(os.listdir(self.path("live")))
+            before = os.stat(path).st_ctime_ns
+            self.assertEqual(self.count(path)["rows"], [[bank.ACCOUNTS]])
+            self.assertEqual(len(self.ask(self.leader_, path, "tables", "--count")["tables"]), 4)
+            self.assertEqual(sorted(os.listdir(self.path("live"))), files)
+            self.assertEqual(os.stat(path).st_ctime_ns, before)
+            # Its owner is there, and wrote what is not in the database file yet.
+            live = sqlite3.connect(path, isolation_level=None)
+            live.execute("DELETE FROM account WHERE id = 1")
+            files = sorted(os.listdir(self.path("live")))
+            self.assertEqual(self.count(path)["rows"], [[bank.ACCOUNTS - 1]])
+            self.assertEqual(sorted(os.listdir(self.path("live"))), files)
+            live.execute("BEGIN EXCLUSIVE")  # nobody holds it
+            live.execute("ROLLBACK")
+            live.close()
+            shown = self.leader_.text("inspect", "--file", path, "sql",
+                                      "SELECT count(*) AS n FROM account", "--format", "csv").stdout
+            self.assertEqual(shown.split(), ["n", str(bank.ACCOUNTS - 1)])
+            self.ask(self.leader_, path, "sql", "DELETE FROM account", expect=2)
+
+    def test_what_a_crash_left_is_not_touched(self):
+        path = self.bank("live/bank.sqlite")
+        live = bank.connect(path)
+        live.execute("DELETE FROM account WHERE id = 1")
+        crashed = self.path("crashed.sqlite")
+        for suffix in ("", "-wal"):
+            with open(path + suffix, "rb") as a, open(crashed + suffix, "wb") as b:
+                b.write(a.read())
+        live.close()
+        error, = self.count(crashed, expect=1)["errors"]
+        self.assertIn("without its -shm", error["message"])
+        self.assertFalse(os.path.exists(crashed + "-shm"))
+
+    def test_damaged_and_foreign_files(self):
+        path = self.bank("live/bank.sqlite", size_bytes=MB)
+        with open(path, "r+b") as f:
+            f.seek(4096)
+            f.write(self.rng.randbytes(60000))
+        self.count(path, expect=1)
+        with open(path, "r+b") as f:
+            f.truncate(1000)
+        self.count(path, expect=1)
+        with open(path, "wb") as f:
+            f.write(b"SQLite format 3\0" + self.rng.randbytes(5000))
+        self.count(path, expect=1)
+
+
 class TestInspectStored(Case):
     def changed(self, db, rows):
         live = bank.connect(db)
