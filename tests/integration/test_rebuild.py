@@ -4,9 +4,10 @@ import grp
 import os
 import shutil
 import subprocess
+import time
 
 from harness import bank, repository
-from harness.case import at_level
+from harness.case import at_level, by_level
 from harness.enrolment import EnrolmentCase
 from harness.user import PASSWORD
 
@@ -353,3 +354,30 @@ class TestMissing(RebuildCase):
         self.assertTrue(any("source db" in line for line in answer["missing"]), answer)
         self.assertEqual(answer["epoch"], 2)
         self.assertEqual([repository.parts(root) for root in roots], before)
+
+
+class TestKilled(RebuildCase):
+    """The rebuild itself is killed at any moment; the same command again ends well."""
+
+    @at_level("default", timeout_s=600)
+    def test_at_any_moment(self):
+        words = ["restore", *self.words(), "--yes", "--lead"]
+        took = 2.0
+        for i in range(by_level(1, 3, 40)):
+            self.wipe()
+            begun = time.monotonic()
+            run = self.house_.start(*words)
+            time.sleep(self.rng.random() * took)
+            if run.running():
+                run.kill()
+            else:
+                took = time.monotonic() - begun
+                run.wait()
+            answer = self.house_.run(*words).json
+            self.assertEqual(answer["missing"], [], f"round {i}")
+            self.assert_back()
+            self.assertEqual(self.house_.read(), self.config)
+            shutil.rmtree(self.kept)
+            self.seq = self.commit()
+            self.house_.backup("db")
+        self.assert_leads()
