@@ -75,6 +75,24 @@ static int join_folder(struct in_place *r, const char *path, struct err *e)
     return 0;
 }
 
+/* A source that is a disk of its own holds its old files itself: nothing is renamed across disks.
+ */
+static bool is_mount_point(const char *path)
+{
+    struct stat here, above;
+    OWN_MEM char *parent = io_path(path, "..");
+    return parent && lstat(path, &here) == 0 && S_ISDIR(here.st_mode) &&
+           stat(parent, &above) == 0 && here.st_dev != above.st_dev;
+}
+
+static int join_entry(struct in_place *r, const struct entry *n, struct err *e)
+{
+    if (n->type != ENTRY_DIR || !is_mount_point(n->path))
+        return join_folder(r, n->path, e);
+    OWN_MEM char *inside = io_path(n->path, "x");
+    return inside ? join_folder(r, inside, e) : err_nomem(e);
+}
+
 static int compare_path(const void *path, const void *item)
 {
     return strcmp(path, ((const struct in_place_item *)item)->path);
@@ -138,7 +156,7 @@ static int survey_entry(struct in_place *r, struct entry *n, struct err *e)
     int rc = in_place_leveldbs_note(&r->leveldbs, n, wanted, e);
     if (rc || !wanted)
         return rc;
-    rc = join_folder(r, n->path, e);
+    rc = join_entry(r, n, e);
     if (rc == 0)
         rc = is_equal(r, n, &there, &equal, e);
     if (rc == 0)

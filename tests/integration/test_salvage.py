@@ -124,6 +124,38 @@ class TestTargets(SalvageCase):
         result = self.house.run("restore", "--target", small, "--path", "file", expect=0)
         self.assertEqual(self.leftovers(small), [])
 
+    def test_disk_of_its_own_in_place(self):
+        """A source that is a mounted disk; first with room, then full."""
+        disk = self.path("disk")
+        os.mkdir(disk)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True,
+                       timeout=30)
+        self.addCleanup(subprocess.run, ["umount", disk], check=True, timeout=30)
+        db, file = os.path.join(disk, "x.sqlite"), os.path.join(disk, "file")
+        bank.create(db, self.seed, size_bytes=1 * MB)
+        with open(file, "wb") as f:
+            f.write(self.rng.randbytes(50_000))
+        self.house.sources["disk"] = {"path": disk, "max_age": "1h"}
+        self.house.write_conf()
+        self.house.backup("disk")
+        good, seq = read(file), bank.examine(db).seq
+        for path in (db, file):
+            with open(path, "r+b") as f:
+                f.write(b"destroyed")
+        answer = self.house.run("restore", "disk", "--in-place", "--yes").json
+        self.assertTrue(answer["old_kept_at"].startswith(disk + "/.syncd-restore/"))
+        self.assertEqual((read(file), bank.examine(db).seq), (good, seq))
+        shutil.rmtree(os.path.join(disk, ".syncd-restore"))
+        with open(db, "r+b") as f:
+            f.write(b"destroyed")
+        with open(os.path.join(disk, "fill"), "wb") as f:
+            f.write(bytes(2_600_000))
+        before = read(db)
+        result = self.house.run("restore", "disk", "--in-place", "--yes", expect=1)
+        self.assertEqual(result.json["errors"][-1]["code"], "no-space")
+        self.assertEqual(read(db), before)
+        self.assertEqual(sorted(os.listdir(disk)), ["file", "fill", "x.sqlite"])
+
     def test_target_on_another_file_system(self):
         other = self.new_folder("/dev/shm")
         self.house.run("restore", "--target", other)
