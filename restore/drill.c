@@ -11,7 +11,10 @@
 #include <unistd.h>
 
 #include "restore/check.h"
+#include "restore/drill_dump.h"
+#include "restore/dump_details.h"
 #include "restore/image_fetch.h"
+#include "restore/restore_to.h"
 #include "snapshot/entry.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/err.h"
@@ -135,6 +138,7 @@ struct reading {
     struct drill *d;
     const struct entry *entry;
     uint64_t bytes;
+    struct drill_dump *dump; /* NULL: it is none */
 };
 
 static int take_chunk(void *arg, const uint8_t id[static CHUNK_ID_SIZE], const struct part_run *at,
@@ -150,6 +154,8 @@ static int take_chunk(void *arg, const uint8_t id[static CHUNK_ID_SIZE], const s
                        " is not what its name says",
                        r->entry->path, at->first_chunk, at->epoch, at->sequence);
     r->bytes += n;
+    if (r->dump)
+        drill_dump_feed(r->dump, p, n);
     if (o->progress)
         o->progress(o->arg, n);
     if (o->cancel && atomic_load(o->cancel))
@@ -179,12 +185,20 @@ static int drill_content(struct drill *d, const struct entry *n, struct err *e)
     struct reading r = {.d = d, .entry = n};
     uint64_t holes = 0;
     int64_t begun_us = clock_mono_us();
-    int rc = pool_content(d->p->pool, &c, d->content_reader, take_chunk, &r, e);
+    bool archive = dump_is_archive(n) && n->details.len, listed = false;
+    int rc = archive ? drill_dump_begin(&r.dump, e) : 0;
+    if (rc == 0)
+        rc = pool_content(d->p->pool, &c, d->content_reader, take_chunk, &r, e);
     d->result->read_us += clock_mono_us() - begun_us;
     d->result->files++;
     if (rc == 0 && (!hole_bytes(n, &holes) || r.bytes != n->size - holes))
         rc = err_set(e, ERR_DAMAGED, n->path, "%s: its content has %" PRIu64 " bytes, not %" PRIu64,
                      n->path, r.bytes, n->size);
+    if (rc == 0 && archive)
+        rc = drill_dump_end(r.dump, n, &listed, e);
+    d->result->dumps += rc == 0 && archive;
+    d->result->listed += listed;
+    drill_dump_free(r.dump);
     return rc;
 }
 
@@ -224,6 +238,28 @@ static int add_size(void *arg, struct entry *n, struct err *e)
     return 0;
 }
 
+/* A restore that is rolled back at its end. */
+static int rehearse(const struct drill_params *p, struct drill_result *ret, struct err *e)
+{
+    struct restore_to_params to = {.pool = p->pool,
+                                   .snapshot = p->snapshot,
+                                   .conninfo = p->drill_database,
+                                   .rehearse = true,
+                                   .cancel = p->cancel};
+    struct restore_to_result done;
+    int64_t begun_us = clock_mono_us();
+    if (p->step)
+        p->step(p->arg, "restoring into drill_database", "");
+    int rc = restore_to_run(&to, &done, e);
+    if (rc)
+        return err_prefix(e, "drill_database");
+    ret->check_us += clock_mono_us() - begun_us;
+    ret->rehearsed = true;
+    ret->tables = done.tables;
+    ret->rows = done.rows;
+    return 0;
+}
+
 int drill_run(const struct drill_params *p, struct drill_result *ret, struct err *e)
 {
     struct drill d = {.p = p, .result = ret};
@@ -241,5 +277,7 @@ int drill_run(const struct drill_params *p, struct drill_result *ret, struct err
         rc = pool_entries(p->pool, p->snapshot, d.reader, drill_entry, &d, e);
     block_reader_free(d.reader);
     block_reader_free(d.content_reader);
+    if (rc == 0 && ret->bad == 0 && ret->dumps && p->drill_database)
+        rc = rehearse(p, ret, e);
     return rc;
 }

@@ -15,6 +15,8 @@ struct drill_params {
     struct pool *pool; /* one worker's, so that it is this worker that is proven */
     const struct snapshot *snapshot;
     const char *scratch_dir; /* NULL: no scratch copies */
+    const char
+        *drill_database; /* an empty one, where a dump is restored and rolled back; or NULL */
     void (*total)(void *arg, uint64_t bytes);
     void (*progress)(void *arg, uint64_t raw_bytes);
     void (*step)(void *arg, const char *what, const char *path);   /* "checking", ...; or NULL */
@@ -29,7 +31,10 @@ struct drill_result {
     uint64_t images, files;
     uint64_t checked; /* databases that were checked on a scratch copy (check.h) */
     uint64_t
-        not_copied;   /* ... that had no room in scratch_dir, or there is none, or SQLite cannot */
+        not_copied; /* ... that had no room in scratch_dir, or there is none, or SQLite cannot */
+    uint64_t dumps, listed; /* archives of pg_dump: counted again; and listed by pg_restore */
+    bool rehearsed;         /* restored into drill_database: tables and rows as recorded */
+    uint64_t tables, rows;
     int64_t read_us;  /* what reading, checking and decompressing took */
     int64_t check_us; /* what these checks took */
 };

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "restore/damage.h"
+#include "restore/dump_details.h"
 #include "restore/restore_internal.h"
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
@@ -20,6 +21,8 @@ bool restore_matches(const struct restore_params *p, const struct entry *n)
         return false;
     if (p->wish)
         return p->wish(p->wish_arg, n->path) == RESTORE_WRITE;
+    if (dump_is_archive(n) && n->details.len) /* was chosen when it was kept */
+        return true;
     const char *last = strrchr(n->path, '/');
     for (size_t i = 0; p->globs && p->globs[i]; i++)
         if (fnmatch(p->globs[i], n->path, 0) == 0 ||
@@ -249,6 +252,8 @@ static int for_each(struct restoring *r, restore_entry_fn *take, struct err *e)
 static int keep_entry(void *arg, struct entry *n, struct err *e)
 {
     struct restoring *r = arg;
+    if (dump_is_archive(n) && n->details.len)
+        return restore_keep_dump(r, n, e);
     return spool_add(r->entries, n, NULL, e);
 }
 

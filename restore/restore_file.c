@@ -119,6 +119,8 @@ static int fill_all(struct filling *f, struct err *e)
 {
     f->holes = cursor_of(f->n->holes.data, f->n->holes.len);
     int rc = next_hole(f, e);
+    if (rc == 0 && restore_is_extract(f->n))
+        return restore_extract(f->r, f->n, fill, f, e);
     if (rc == 0)
         rc = chunk_source_read(f->r->chunks, f->n->runs, f->n->run_count, have_chunk, fill, f, e);
     if (rc == 0)
@@ -170,13 +172,17 @@ int restore_look_file(struct restoring *r, const struct entry *n, const struct p
     if (fd < 0 && errno == ENOENT)
         return 0;
     struct filling f = {.r = r, .n = n, .fd = fd, .base_fd = fd, .comparing = true};
-    if (r->p->paranoid) { /* not by digests, but by the bytes themselves */
+    bool extract = restore_is_extract(n);
+    if (r->p->paranoid || extract) { /* not by digests, but by the bytes themselves */
         f.base_fd = -1;
         f.put = compare;
     }
     int rc = ERR_CHANGED;
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == n->size)
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+        (extract || (uint64_t)st.st_size == n->size))
         rc = fill_all(&f, e);
+    if (rc == 0 && extract && f.at != (uint64_t)st.st_size)
+        rc = ERR_CHANGED;
     if (rc == 0 && holes_are_zero(&f)) {
         *ret_result = RESTORE_EQUAL;
         return 0;
@@ -216,7 +222,10 @@ int restore_write_file(struct restoring *r, const struct entry *n, struct place 
         file.result = RESTORE_SALVAGED;
         file.lost_bytes = f.lost;
     }
-    return batch_add(r, &g, at, n, &file, e);
+    struct entry done = *n;
+    if (restore_is_extract(n))
+        done.size = f.at;
+    return batch_add(r, &g, at, &done, &file, e);
 }
 
 /* ---- to a stream ---- */
@@ -252,7 +261,8 @@ int restore_stream_file(struct restoring *r, const struct entry *n, struct resto
 {
     struct streaming s = {.f = {.r = r, .n = n, .fd = -1, .base_fd = -1, .put = write_on}};
     int rc = fill_all(&s.f, e);
-    if (rc == 0 && write_zeros(n->size - s.written) < 0)
+    bool extract = rc == 0 && restore_is_extract(n);
+    if (rc == 0 && !extract && write_zeros(n->size - s.written) < 0)
         rc = err_sys(e, errno, n->path, "cannot write %s to standard output", n->path);
     if (rc)
         return rc;

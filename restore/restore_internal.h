@@ -80,6 +80,13 @@ int restore_write_file(struct restoring *r, const struct entry *n, struct place 
 int restore_stream_file(struct restoring *r, const struct entry *n, struct restored_file *f,
                         struct err *e);
 
+/* restore_dump.c. Keeps the dump in `entries` as it is asked for: whole, or by schemas; such an
+ * extract has the whole one's runs and size, and its own bytes come from restore_extract. */
+int restore_keep_dump(struct restoring *r, const struct entry *n, struct err *e);
+bool restore_is_extract(const struct entry *n);
+int restore_extract(struct restoring *r, const struct entry *n, chunk_source_fn *take, void *arg,
+                    struct err *e);
+
 /* restore_link.c */
 int restore_look_plain(struct restoring *r, const struct entry *n, const struct place *at,
                        enum restore_result *ret_result, struct err *e);

@@ -206,7 +206,7 @@ static int pass(struct bringing_to *b, struct err *e)
         rc = process_wait(&b->maker, e);
     buf_reset(&script);
     if (rc == 0)
-        rc = script_end(&b->details, b->schemas, b->result, &script, e);
+        rc = script_end(b->p, &b->details, b->schemas, b->result, &script, e);
     if (rc == 0)
         rc = write_out(b, b->taker_fd, script.data, script.len, e);
     mem_closep(&b->taker_fd);
@@ -259,7 +259,7 @@ int restore_to_run(const struct restore_to_params *p, struct restore_to_result *
     mem_closep(&b.taker_fd);
     process_end(&b.maker);
     process_end(&b.taker);
-    target_close(&b.target, ret, rc == 0);
+    target_close(&b.target, ret, rc == 0 && !p->rehearse);
     buf_free(&b.pending);
     free(b.schemas);
     dump_details_free(&b.details);

@@ -20,6 +20,7 @@ struct restore_to_params {
     const char *conninfo;     /* a database, or one to create it from: postgres, template1 */
     const char *const *globs; /* schemas; NULL: all */
     bool overwrite;           /* a database that is not empty: what is in the way is dropped */
+    bool rehearse;            /* rolled back at the end; what was created is dropped */
     bool dry_run;             /* only looks */
     void (*total)(void *arg, uint64_t bytes);
     void (*progress)(void *arg, uint64_t bytes);

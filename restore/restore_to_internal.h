@@ -25,8 +25,9 @@ void target_close(struct target *t, const struct restore_to_result *result, bool
 /* "BEGIN", and with overwrite what drops all that is in the way. */
 int script_begin(const struct restore_to_params *p, const struct dump_details *d,
                  const char *const *schemas, struct postgres *conn, struct buf *to, struct err *e);
-/* Counts the rows of each table, and commits. */
-int script_end(const struct dump_details *d, const char *const *schemas,
-               struct restore_to_result *result, struct buf *to, struct err *e);
+/* Counts the rows of each table, and commits (rolls back in a rehearsal). */
+int script_end(const struct restore_to_params *p, const struct dump_details *d,
+               const char *const *schemas, struct restore_to_result *result, struct buf *to,
+               struct err *e);
 
 #endif

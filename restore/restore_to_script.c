@@ -95,8 +95,9 @@ static void check_table(struct buf *to, const char *tag, const char *schema, con
     buf_printf(to, ", n, %" JSON_INTEGER_FORMAT "; END IF; END $%s$;\n", rows, tag);
 }
 
-int script_end(const struct dump_details *d, const char *const *schemas,
-               struct restore_to_result *result, struct buf *to, struct err *e)
+int script_end(const struct restore_to_params *p, const struct dump_details *d,
+               const char *const *schemas, struct restore_to_result *result, struct buf *to,
+               struct err *e)
 {
     const char *schema, *table;
     json_t *tables, *rows;
@@ -116,6 +117,6 @@ int script_end(const struct dump_details *d, const char *const *schemas,
             result->rows += (uint64_t)json_integer_value(rows);
         }
     }
-    buf_put_str(to, "COMMIT;\n");
+    buf_put_str(to, p->rehearse ? "ROLLBACK;\n" : "COMMIT;\n");
     return to->bad ? err_nomem(e) : 0;
 }

@@ -126,10 +126,11 @@ static int pump(struct streaming *t, struct err *e)
 
 static int explain(const struct streaming *t, struct err *e)
 {
-    if (process_said(&t->child, "lock timeout")) {
-        e->code = ERR_BUSY;
-        err_hint(e, "Another session holds a lock on the table (ALTER TABLE, VACUUM FULL, an open "
-                    "transaction?); the next run tries again.");
+    if (process_said(&t->child, "lock timeout") || process_said(&t->child, "statement timeout")) {
+        err_set(e, ERR_BUSY, NULL, "another session holds a table's lock for longer than %d s",
+                POSTGRES_LOCK_WAIT_S);
+        err_hint(
+            e, "An ALTER TABLE, a VACUUM FULL, a transaction left open? The next run tries again.");
     } else if (process_said(&t->child, "permission denied")) {
         e->code = ERR_PERMISSION;
         err_hint(e, "GRANT pg_read_all_data TO %s; lets it read everything.",

@@ -83,31 +83,35 @@ static int check_schemas(struct postgres *p, const struct conf_source *source, s
     return 0;
 }
 
-/* For progress alone: a table that is locked just now is no reason to fail. */
-static uint64_t size_of_tables(struct postgres *p, const struct conf_source *source)
+static int ask_size(struct postgres *p, const char *schema, uint64_t *sum)
 {
     static const char sql[] =
         "SELECT coalesce(sum(pg_table_size(c.oid)), 0)::bigint FROM pg_class c"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND"
-        " n.nspname <> 'information_schema'";
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'm') AND"
+        " n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+        " AND ($1::text = '' OR n.nspname = $1::text)";
+    OWN_POSTGRES_ROWS struct postgres_rows *r = NULL;
+    const char *const parameters[] = {schema, NULL};
+    int rc = postgres_query(p, sql, parameters, &r, NULL);
+    if (rc == 0)
+        *sum += strtoull(postgres_text(r, 0, 0), NULL, 10);
+    return rc;
+}
+
+/* A table that is locked just now is no reason to wait, or to fail. */
+uint64_t postgres_size(struct postgres *p, const struct conf_source *source)
+{
+    static const char *const all[] = {"", NULL};
+    const char *const *schema =
+        source->schemas && source->schemas[0] ? (const char *const *)source->schemas : all;
     uint64_t sum = 0;
-    if (!source->schemas || !source->schemas[0]) {
-        OWN_POSTGRES_ROWS struct postgres_rows *r = NULL;
-        return postgres_query(p, sql, NULL, &r, NULL) ? 0
-                                                      : strtoull(postgres_text(r, 0, 0), NULL, 10);
-    }
-    for (conf_list schema = source->schemas; *schema; schema++) {
-        OWN_POSTGRES_ROWS struct postgres_rows *r = NULL;
-        OWN_BUF struct buf text = BUF_INIT;
-        const char *const parameters[] = {*schema, NULL};
-        buf_printf(&text, "%s AND n.nspname = $1::text", sql);
-        const char *one = buf_cstr(&text);
-        if (!one || postgres_query(p, one, parameters, &r, NULL))
-            return 0;
-        sum += strtoull(postgres_text(r, 0, 0), NULL, 10);
-    }
-    return sum;
+    int rc = postgres_query(p, "BEGIN", NULL, NULL, NULL);
+    if (rc == 0)
+        rc = postgres_query(p, "SET LOCAL lock_timeout = '200ms'", NULL, NULL, NULL);
+    for (; rc == 0 && *schema; schema++)
+        rc = ask_size(p, *schema, &sum);
+    postgres_query(p, "ROLLBACK", NULL, NULL, NULL);
+    return rc ? 0 : sum;
 }
 
 int postgres_look(struct postgres *p, const struct conf_source *source, struct postgres_facts *ret,
@@ -121,7 +125,6 @@ int postgres_look(struct postgres *p, const struct conf_source *source, struct p
         postgres_facts_free(&f);
         return rc;
     }
-    f.size_bytes = size_of_tables(p, source);
     *ret = f;
     return 0;
 }

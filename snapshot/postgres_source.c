@@ -36,6 +36,7 @@ struct dump {
     struct plan *plan;
     char *dump_path;      /* "<schema>.dump" */
     uint64_t size_before; /* of the parent's dump */
+    uint64_t size_expected;
     uint32_t chunk_bytes; /* the average */
     size_t entry_count;
     struct entry entries[ENTRIES_MAX]; /* ascending by path */
@@ -68,7 +69,7 @@ static char *name_of_dump(const struct dump *d)
 /* Other chunks ship everything again: the parent's are kept until they are far from right. */
 static uint32_t choose_chunks(const struct dump *d, uint32_t before)
 {
-    uint64_t bytes = d->size_before ? d->size_before : d->facts.size_bytes;
+    uint64_t bytes = d->size_expected;
     uint32_t right = CHUNK_BYTES_MIN;
     while (right < CHUNK_BYTES_MAX && bytes / right > CHUNKS_MAX)
         right *= 2;
@@ -112,7 +113,6 @@ static int compare_with_parent(struct dump *d, struct err *e)
         }
         entry_free(&n);
     }
-    d->chunk_bytes = choose_chunks(d, d->chunk_bytes);
     d->unchanged = d->o.has_parent && other == 0 && same == (d->o.source->globals ? 2 : 1);
     return rc;
 }
@@ -354,10 +354,12 @@ static int dump_take(void *of, const struct source_run *run, struct plan *plan, 
     d->run = run;
     d->plan = plan;
     int rc = postgres_programs(d->conn, d->o.source, &d->dump_version, e);
+    d->size_expected = d->size_before ? d->size_before : postgres_size(d->conn, d->o.source);
+    d->chunk_bytes = choose_chunks(d, d->chunk_bytes);
     if (rc == 0)
         rc = begin(d, &snapshot, e);
     if (rc == 0 && run->total)
-        run->total(run->arg, d->size_before ? d->size_before : d->facts.size_bytes);
+        run->total(run->arg, d->size_expected);
     if (!d->size_before)
         pipeline_effort(run->pipeline, false);
     if (rc == 0)

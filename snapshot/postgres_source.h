@@ -26,13 +26,15 @@ char *postgres_dump_name(const char *name);
 struct postgres_facts {
     char *encoding, *collate, *ctype, *provider, *locale, *owner;
     bool superuser;
-    uint64_t size_bytes; /* of the tables; 0: unknown */
 };
 
 /* Schemas are there and may be used; the facts. */
 int postgres_look(struct postgres *p, const struct conf_source *source, struct postgres_facts *ret,
                   struct err *e);
 void postgres_facts_free(struct postgres_facts *f);
+
+/* Of the tables, in bytes; 0: not known. */
+uint64_t postgres_size(struct postgres *p, const struct conf_source *source);
 
 /* The programs are there and new enough; *ret_version is pg_dump's. */
 int postgres_programs(struct postgres *p, const struct conf_source *source, int *ret_version,

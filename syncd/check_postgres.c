@@ -46,7 +46,7 @@ static void say_found(struct checking *c, struct postgres *p, const struct conf_
     struct err e = ERR_INIT;
     char size[SHOW_SIZE];
     int version = postgres_version(p);
-    show_size(f->size_bytes, size);
+    show_size(postgres_size(p, source), size);
     err_set(&e, 0, source->name,
             "source %s: the database %s (PostgreSQL %d.%d, tables of %s, read by pg_dump %d.%d)",
             source->name, postgres_database(p), version / 10000, version % 10000, size,

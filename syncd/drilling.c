@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "conf/conf.h"
 #include "restore/drill.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/log.h"
@@ -82,6 +83,15 @@ static void say_proven(struct drilling *d)
                    "%s: %" PRIu64 " databases without a check of what is in them: scratch_dir %s\n",
                    d->worker->conf->name, r->not_copied,
                    d->u.s->conf->scratch_dir ? "has no room" : "is not set");
+    if (r->dumps)
+        report_say(d->u.report, "%s: the dump is a whole archive with the rows recorded%s\n",
+                   d->worker->conf->name,
+                   r->listed ? ", and pg_restore lists it" : "; there is no pg_restore to list it");
+    if (r->rehearsed)
+        report_say(d->u.report,
+                   "%s: restored into drill_database in %s, %" PRIu64 " rows in %" PRIu64
+                   " tables as recorded, and rolled back\n",
+                   d->worker->conf->name, checks, r->rows, r->tables);
     report_say(d->u.report, "%s: a full restore of %s takes at least %s\n", d->worker->conf->name,
                d->u.source, took);
 }
@@ -122,6 +132,9 @@ static json_t *to_json(const struct drilling *d, bool proven)
     report_json_set(o, "files", report_json_size(r->files));
     report_json_set(o, "integrity_checked", report_json_size(r->checked));
     report_json_set(o, "not_integrity_checked", report_json_size(r->not_copied));
+    report_json_set(o, "dumps_listed", report_json_size(r->listed));
+    report_json_set(o, "dump_restored", json_boolean(r->rehearsed));
+    report_json_set(o, "rows", r->rehearsed ? report_json_size(r->rows) : json_null());
     report_json_set(o, "restore_estimate_s", report_json_seconds(proven ? r->read_us : -1));
     report_json_set(o, "failed_entries", json_incref(d->bad));
     return o;
@@ -129,9 +142,11 @@ static json_t *to_json(const struct drilling *d, bool proven)
 
 static int run(struct drilling *d, struct pool *pool, struct err *e)
 {
+    const struct conf_source *source = conf_find_source(d->u.s->conf, d->u.source);
     struct drill_params p = {.pool = pool,
                              .snapshot = &d->snapshot,
                              .scratch_dir = d->u.s->conf->scratch_dir,
+                             .drill_database = source ? source->drill_database : NULL,
                              .total = on_total,
                              .progress = on_progress,
                              .step = on_step,

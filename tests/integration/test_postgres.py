@@ -1,5 +1,8 @@
 """The PostgreSQL source: against a real server, with pg_dump and pg_restore as oracles."""
 
+import os
+import subprocess
+
 from harness.case import Case
 from harness.leader import Worker
 from harness.postgres import Postgres
@@ -69,6 +72,15 @@ class PostgresCase(Case):
                                        "max_age": "1h", **source}})
         leader.run("setup")
         return leader
+
+    def wrapper(self, program, script):
+        """A folder for the front of PATH with a program of this name."""
+        folder = self.new_folder()
+        path = os.path.join(folder, program)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("#!/bin/sh\n" + script)
+        os.chmod(path, 0o755)
+        return {"PATH": folder + ":" + os.environ["PATH"]}
 
 
 class TestBackup(PostgresCase):
@@ -162,6 +174,38 @@ class TestRestoreTo(PostgresCase):
         self.assertEqual(server.dump("copy"), server.dump("piri"))
         none = leader.run("restore", "--to", server.conninfo("copy"), "--path", "nobody", expect=1)
         self.assertIn("no schema", none.json["errors"][0]["message"])
+
+    def test_dumps_for_pg_restore(self):
+        """--target gives a dump for each schema, --output one of those that are asked for."""
+        server = self.server()
+        server.create("piri", SCRIPT + "CREATE SCHEMA other; CREATE TABLE other.t AS SELECT 1 AS a;"
+                                       "GRANT USAGE ON SCHEMA other TO PUBLIC;")
+        leader = self.house(server, schemas=["replicator", "scheduler", "other"], globals=True)
+        leader.backup()
+        target = self.path("target")
+        files = leader.run("restore", "--target", target).json["files"]
+        self.assertEqual(sorted(os.listdir(os.path.join(target, "piri"))),
+                         ["globals.sql", "other.dump", "replicator.dump", "scheduler.dump"])
+        for f in files:
+            self.assertEqual(f["bytes"], os.path.getsize(f["target"]))
+        server.create("copy")
+        for name in ("replicator", "scheduler", "other"):
+            server.run("pg_restore", "copy", "--single-transaction", "--exit-on-error",
+                       os.path.join(target, "piri", name + ".dump"))
+        self.assertEqual(server.dump("copy"), server.dump("piri"))
+        again = leader.run("restore", "--target", target).json["files"]
+        self.assertEqual({f["result"] for f in again}, {"equal"})
+        with open(os.path.join(target, "piri", "other.dump"), "ab") as f:
+            f.write(b"x")
+        leader.run("restore", "--target", target, expect=1)
+        one = self.path("one.dump")
+        leader.run("restore", "--path", "scheduler", "--path", "replicator", "--output", one)
+        listed = subprocess.run([server.program("pg_restore"), "--list", one], check=True, timeout=60,
+                                capture_output=True, text=True).stdout
+        self.assertIn("TABLE DATA replicator jobs", listed)
+        self.assertNotIn("other", listed)
+        leader.run("restore", "--path", "piri.dump", "--target", self.path("whole"))
+        self.assertEqual(os.listdir(self.path("whole", "piri")), ["piri.dump"])
 
     def test_what_fails_is_rolled_back(self):
         server = self.server()

@@ -1,6 +1,7 @@
 """A PostgreSQL server of the test's own: its folder and socket, as a user who is not root, made for
 speed and not for surviving a power cut."""
 
+import contextlib
 import glob
 import os
 import pwd
@@ -26,6 +27,12 @@ def folder_of_programs():
     if not initdb:
         raise RuntimeError("PostgreSQL's server is missing: conf/install-packages test")
     return os.path.dirname(initdb)
+
+
+def plain(text):
+    """A dump's text without what differs from run to run."""
+    return "\n".join(line for line in text.splitlines()
+                     if not line.startswith(("--", "\\restrict", "\\unrestrict")))
 
 
 class Postgres:
@@ -116,6 +123,23 @@ class Postgres:
         return self.run("psql", database, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1",
                         "-f", "-", user=user, stdin=text).stdout.strip()
 
+    @contextlib.contextmanager
+    def holding(self, database, statement):
+        """Another session, in whose transaction the statement was executed."""
+        session = processes.start(self.argv("psql", database, "-X", "-q", "-A", "-t", "-f", "-"),
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            session.stdin.write(f"BEGIN;\n{statement};\n\\echo held\n".encode())
+            session.stdin.flush()
+            line = session.stdout.readline()
+            if line.strip() != b"held":
+                raise AssertionError(f"{statement}: {line!r}")
+            yield session
+        finally:
+            processes.kill_tree(session)
+            session.stdin.close()
+            session.stdout.close()
+
     def create(self, database, script="", owner="boss", options=""):
         self.sql("postgres", f'CREATE DATABASE "{database}" OWNER "{owner}" {options}')
         if script:
@@ -123,6 +147,4 @@ class Postgres:
 
     def dump(self, database, *args):
         """The oracle: what pg_dump says in plain text, without what differs from run to run."""
-        text = self.run("pg_dump", database, *args).stdout
-        return "\n".join(line for line in text.splitlines()
-                         if not line.startswith(("--", "\\restrict", "\\unrestrict")))
+        return plain(self.run("pg_dump", database, *args).stdout)
