@@ -4,6 +4,7 @@ import os
 import subprocess
 
 from harness.case import Case
+from harness.guide import blocks, commands
 from harness.leader import Worker
 from harness.postgres import Postgres
 
@@ -236,3 +237,29 @@ class TestRestoreTo(PostgresCase):
         self.assertEqual(server.dump("copy"), before)
         missing = leader.run("restore", "--to", server.conninfo("nowhere"), expect=1)
         self.assertIn("does not exist", missing.json["errors"][0]["message"])
+
+    def test_as_the_readme_says(self):
+        server, other = self.server(), self.server()
+        for s in (server, other):
+            s.sql("postgres", "CREATE ROLE postgres SUPERUSER LOGIN; CREATE ROLE piri LOGIN")
+        server.sql("postgres", "CREATE DATABASE piri OWNER piri")
+        schemas = ("replicator", "scheduler", "aggregator", "egress_tracker")
+        server.sql("piri", "".join(f"CREATE SCHEMA {s}; CREATE TABLE {s}.t AS SELECT 1 AS a;"
+                                   for s in schemas), user="piri")
+        leader = self.house(server)
+        ran = 0
+        for language, text in blocks("README.md"):
+            if "postgres = " in text:
+                with open(leader.conf, encoding="utf-8") as f:
+                    head = f.read().partition('source "piri"')[0]
+                with open(leader.conf, "w", encoding="utf-8") as f:
+                    f.write(head + text.replace("/run/postgresql", server.folder))
+                leader.backup()
+            if language == "sh" and "--to " in text:
+                for _, words in commands(text):
+                    leader.run(*[w.replace("/run/postgresql", other.folder) for w in words[1:]])
+                    ran += 1
+        self.assertEqual(ran, 3)
+        self.assertEqual(other.dump("piri"), server.dump("piri"))
+        with open(os.path.join(leader.folder, "roles.sql"), encoding="utf-8") as f:
+            self.assertIn("CREATE ROLE piri", f.read())
