@@ -117,8 +117,9 @@ static void encode_fields(const struct entry *e, struct buf *r, struct buf *scra
     }
     if (has_content(e)) {
         put_number(r, TAG_SIZE, e->size, scratch);
-        part_runs_encode(e->runs, e->run_count, scratch);
-        put_built(r, TAG_RUNS, scratch);
+        buf_put_varint(r, TAG_RUNS);
+        buf_put_varint(r, part_runs_bytes(e->runs, e->run_count));
+        part_runs_encode(e->runs, e->run_count, r);
     }
     put_text(r, TAG_LINK, e->link);
     put_bytes(r, TAG_XATTRS, &e->xattrs);

@@ -17,6 +17,7 @@
 
 #define ENTRIES_MAX 2 /* the dump and the globals */
 #define ARGV_FIXED 16
+#define RECORD_PIECE 65536u
 
 /* Small enough that a changed row ships little; a large dump gets larger ones, so that the table of
  * chunks stays below some 40 MB of tmpfs. */
@@ -390,6 +391,17 @@ static int by_path(const void *a, const void *b)
     return strcmp((*(const struct entry *const *)a)->path, (*(const struct entry *const *)b)->path);
 }
 
+/* In pieces, since content is gathered until it is cut: the runs of a dump can be megabytes. */
+static int write_record(struct content_writer *to, const struct buf *record, struct err *e)
+{
+    int rc = 0;
+    for (size_t at = 0, n; rc == 0 && at < record->len; at += n) {
+        n = MIN(record->len - at, (size_t)RECORD_PIECE);
+        rc = content_write(to, record->data + at, n, e);
+    }
+    return rc;
+}
+
 static int dump_write(void *of, const struct entry *config, struct content_writer *to,
                       struct err *e)
 {
@@ -406,7 +418,7 @@ static int dump_write(void *of, const struct entry *config, struct content_write
     for (size_t i = 0; rc == 0 && i < count; i++) {
         buf_reset(&record);
         entry_encode(all[i], &record);
-        rc = record.bad ? err_nomem(e) : content_write(to, record.data, record.len, e);
+        rc = record.bad ? err_nomem(e) : write_record(to, &record, e);
     }
     return rc ? rc : content_end(to, e);
 }
