@@ -36,6 +36,10 @@ class MachineCase(DaemonCase):
     def count(self, leader, source="db"):
         return len([r for r in self.runs(leader, source) if r[2]])
 
+    def wait_idle(self, run):
+        """Until the job that has just shown its work has ended, and the daemon knows."""
+        processes.wait_until(lambda: not processes.descendants(run.pid), 10, "the job has ended")
+
     def pass_time(self, run, leader, within_s=1.5):
         """Lets the daemon see the time, and waits for the backup that may follow from that: whether
         one has ended."""
@@ -189,6 +193,7 @@ class TestAway(MachineCase):
         self.machine.sleep(6 * 3600)
         self.nudge(run)
         self.wait_runs(leader, before + 1)
+        self.wait_idle(run)
         result = self.stop(run)
         self.assertEqual(self.runs(leader)[-1][0], 1)  # RUN_OK
         self.assertEqual(result.stderr.count("backup of db failed"), 1, str(result))
@@ -303,6 +308,7 @@ class TestDisk(MachineCase):
         processes.wait_until(
             lambda: all({p.id for p in repository.parts(r, "db", "snap")} > before for r in roots),
             20, "a backup on the full disk")
+        self.wait_idle(run)
         self.machine.set(disk_errno=0)
         self.wait_runs(leader, self.count(leader) + 2)
         result = self.stop(run)
@@ -324,6 +330,7 @@ class TestDisk(MachineCase):
         processes.wait_until(
             lambda: {p.id for p in repository.parts(repository.of(self.w1), "db", "snap")} > before,
             20, "a backup on the read-only disk")
+        self.wait_idle(run)
         self.machine.set(disk_errno=0)
         self.wait_runs(leader, self.count(leader) + 2)
         self.stop(run)
