@@ -9,7 +9,7 @@ import time
 from harness import bank, repository
 from harness.case import at_level, by_level
 from harness.enrolment import EnrolmentCase
-from harness.user import PASSWORD
+from harness.user import PASSWORD, User
 
 MB = 1_000_000
 
@@ -381,3 +381,57 @@ class TestKilled(RebuildCase):
             self.seq = self.commit()
             self.house_.backup("db")
         self.assert_leads()
+
+
+@at_level("quick")
+class TestOwner(EnrolmentCase):
+    """Rebuilt by root, for the user whose data it is: jobs run as that user again."""
+
+    def test_state_dir_key_and_jobs_are_the_owners(self):
+        data = self.path("data")
+        os.mkdir(data)
+        with open(os.path.join(data, "file"), "wb") as f:
+            f.write(self.rng.randbytes(10_000))
+        house, server = self.house(), self.worker("w1")
+        for path in (data, os.path.join(data, "file"), house.state_dir, house.run_dir):
+            os.chown(path, self.user.uid, self.user.gid)
+        for path in (self.folder, house.folder):
+            os.chmod(path, 0o755)
+        house.write(f'source "data" {{ path = "{data}"  max_age = "1h" }}\n')
+        self.enrol(house, server, "--name", "w1")
+        house.backup()
+        shutil.rmtree(data)
+        shutil.rmtree(house.state_dir)
+        os.unlink(house.conf)
+        house.run("restore", "--from", self.url(server), "--host-key", server.fingerprint(),
+                  "--password-file", self.password, "--yes", "--lead")
+        for path in (data, os.path.join(data, "file"), house.state_dir,
+                     *(os.path.join(house.state_dir, name) for name in house.state())):
+            self.assertEqual(os.stat(path).st_uid, self.user.uid, path)
+        self.assertEqual(os.stat(house.conf).st_uid, 0)
+        self.assertEqual(house.run("status").json["sources"][0]["state"], "fresh")
+
+    def test_an_owner_that_is_not_known_here(self):
+        """By number, and it says so; where the name is known with another number, by name."""
+        data, house, server = self.path("data"), self.house(), self.worker("w1")
+        os.mkdir(data)
+        stranger, mover = User(), User()
+        self.addCleanup(mover.close)
+        for user, name in ((stranger, "a"), (mover, "b")):
+            with open(os.path.join(data, name), "wb") as f:
+                f.write(b"x")
+            os.chown(os.path.join(data, name), user.uid, user.gid)
+        house.write(f'source "data" {{ path = "{data}"  max_age = "1h" }}\n')
+        self.enrol(house, server, "--name", "w1")
+        house.backup()
+        shutil.rmtree(data)
+        stranger.close()
+        moved = mover.uid + 1000
+        subprocess.run(["usermod", "-u", str(moved), mover.name], check=True, capture_output=True)
+        said = house.text("restore", "data", "--from", self.url(server), "--host-key",
+                          server.fingerprint(), "--password-file", self.password, "--yes").stdout
+        self.assertIn(f"the user '{stranger.name}' is not known on this machine: its files get the "
+                      f"number {stranger.uid}", said)
+        self.assertNotIn(mover.name, said)
+        self.assertEqual(os.stat(os.path.join(data, "a")).st_uid, stranger.uid)
+        self.assertEqual(os.stat(os.path.join(data, "b")).st_uid, moved)
