@@ -173,7 +173,8 @@ class TestBolt(BoltCase):
         scratch = self.path("scratch")
         os.mkdir(scratch)
         bolt.make(self.db, keys=500)
-        leader = self.house(scratch_dir=scratch)
+        leader = self.house(path=self.db, scratch_dir=scratch)
+        self.assertIn("(a bolt database)", leader.text("check", expect=None).stdout)
         leader.backup("b")
         drill = leader.run("verify", "b", "--drill").json["drills"][0]
         self.assertTrue(drill["proven"])
