@@ -1,6 +1,7 @@
-/* Preloaded by the simulation of a month: below the folder SHIFT_ROOT, a worker's, file times are
- * those of the simulated clock (SYNCD_TEST_CLOCK_OFFSET_S ahead of the real one), as they are on a
- * worker whose clock runs like the leader's. Only libc is wrapped. */
+/* Preloaded by the simulation of a month: below the folder SHIFT_ROOT, a worker's, a file that was
+ * written just now has the simulated clock's time (SYNCD_TEST_CLOCK_OFFSET_S ahead of the real
+ * one), as it has on a worker whose clock runs like the leader's. Times that were set stay what
+ * they are. Only libc is wrapped. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <limits.h>
@@ -10,7 +11,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+#define JUST_NOW_S 5
 
 static long offset_s;
 static const char *root;
@@ -40,7 +44,8 @@ static bool is_below(int fd, const char *name)
 static int shifted_stat(int fd, const char *name, struct stat *st, int flags)
 {
     int rc = (int)syscall(SYS_newfstatat, fd, name, st, flags);
-    if (rc == 0 && is_below(fd, name))
+    long age_s = rc == 0 ? time(NULL) - st->st_mtim.tv_sec : -1;
+    if (age_s >= 0 && age_s <= JUST_NOW_S && is_below(fd, name))
         st->st_mtim.tv_sec += offset_s;
     return rc;
 }
@@ -83,27 +88,4 @@ int fstat64(int fd, struct stat64 *st)
 int fstatat64(int fd, const char *name, struct stat64 *st, int flags)
 {
     return shifted_stat(fd, name, (struct stat *)st, flags);
-}
-
-static int shifted_utimens(int fd, const char *name, const struct timespec ts[2], int flags)
-{
-    struct timespec real[2];
-    if (ts && is_below(fd, name ? name : "")) {
-        memcpy(real, ts, sizeof real);
-        for (int i = 0; i < 2; i++)
-            if (real[i].tv_nsec != UTIME_OMIT && real[i].tv_nsec != UTIME_NOW)
-                real[i].tv_sec -= offset_s;
-        ts = real;
-    }
-    return (int)syscall(SYS_utimensat, fd, name, ts, flags);
-}
-
-int utimensat(int fd, const char *name, const struct timespec ts[2], int flags)
-{
-    return shifted_utimens(fd, name, ts, flags);
-}
-
-int futimens(int fd, const struct timespec ts[2])
-{
-    return shifted_utimens(fd, NULL, ts, 0);
 }
