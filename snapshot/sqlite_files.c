@@ -113,6 +113,19 @@ bool sqlite_files_are_same(const struct sqlite_files *a, const struct sqlite_fil
            (!a->has_shm || same_file(&a->shm, &b->shm));
 }
 
+static int64_t written_us(const struct stat *st)
+{
+    return MAX(attributes_ns(&st->st_mtim), attributes_ns(&st->st_ctim)) / 1000;
+}
+
+int64_t sqlite_files_written_us(const struct sqlite_files *f)
+{
+    int64_t us = written_us(&f->db);
+    if (f->has_wal)
+        us = MAX(us, written_us(&f->wal));
+    return f->has_shm ? MAX(us, written_us(&f->shm)) : us;
+}
+
 uint64_t sqlite_wal_bytes(const char *path)
 {
     struct stat st;
@@ -150,6 +163,19 @@ int sqlite_wal_counts(const char *path, bool *ret, struct err *e)
         return err_sys(e, errno, wal, "cannot open %s", wal);
     *ret = fd >= 0 && io_pread_full(fd, head, sizeof head, 0) == sizeof head &&
            wal_header_is_good(head);
+    return 0;
+}
+
+int sqlite_journal_is_there(const char *path, bool *ret, struct err *e)
+{
+    uint8_t first = 0; /* zeroed when a journal that persists is done with */
+    OWN_MEM char *journal = beside(path, "-journal");
+    if (!journal)
+        return err_nomem(e);
+    OWN_FD int fd = open_for_look(journal);
+    if (fd < 0 && errno != ENOENT)
+        return err_sys(e, errno, journal, "cannot open %s", journal);
+    *ret = fd >= 0 && io_pread_full(fd, &first, 1, 0) == 1 && first != 0;
     return 0;
 }
 

@@ -40,6 +40,12 @@ uint64_t sqlite_wal_bytes(const char *path);
 /* Whether the -wal has a header that SQLite takes for one; without it, it ignores the rest. */
 int sqlite_wal_counts(const char *path, bool *ret, struct err *e);
 
+/* Whether a -journal lies there that is not empty: of a writer at work, or of one that crashed. */
+int sqlite_journal_is_there(const char *path, bool *ret, struct err *e);
+
+/* When one of the files was written last, microseconds since 1970. */
+int64_t sqlite_files_written_us(const struct sqlite_files *f);
+
 /* Whether somebody has the database open in WAL mode: he then holds the lock that SQLite calls DMS
  * on the -shm. ERR_PERMISSION: the -shm may not even be looked into. */
 int sqlite_is_open_elsewhere(const char *path, bool *ret, struct err *e);

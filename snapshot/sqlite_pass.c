@@ -60,6 +60,11 @@ static int failed_with(struct taking *t, int rc, const char *doing, struct err *
                    sqlite3_errstr(rc), rc);
 }
 
+int taking_needs_rollback(struct taking *t, struct err *e)
+{
+    return failed_with(t, SQLITE_READONLY_ROLLBACK, "reading it", e);
+}
+
 int taking_failed(struct taking *t, const char *doing, struct err *e)
 {
     struct sqlite_files now;

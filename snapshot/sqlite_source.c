@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "snapshot/attributes.h"
 #include "snapshot/sqlite_taking.h"
@@ -12,7 +13,8 @@
 
 #define HOLD_GRACE_US (2 * US_PER_S) /* DESIGN 4: passes */
 #define ATTEMPTS_MAX 5
-#define TOGETHER_WAIT_MS 200 /* for a lock, while others are pinned */
+#define TICK_US (20 * US_PER_MS) /* two of the slowest clock that file systems take times from */
+#define TOGETHER_WAIT_MS 200     /* for a lock, while others are pinned */
 
 /* ---- opening ---- */
 
@@ -55,6 +57,24 @@ static int open_database(struct taking *t, struct err *e)
     return 0;
 }
 
+/* Whether something stirred is seen by times, so the last writing must not be in the same tick as
+ * the look at it. And without a log SQLite is told that nothing can change, so that it would not
+ * look for a journal. */
+static int prepare_still(struct taking *t, struct err *e)
+{
+    bool journal = false;
+    int64_t age_us = clock_now_us() - sqlite_files_written_us(&t->before);
+    if (age_us >= 0 && age_us < TICK_US) {
+        struct timespec rest = {.tv_nsec = (long)(TICK_US - age_us) * 1000};
+        nanosleep(&rest, NULL);
+        int rc = sqlite_files_look(t->path, &t->before, e);
+        if (rc)
+            return rc;
+    }
+    int rc = t->has_log ? 0 : sqlite_journal_is_there(t->path, &journal, e);
+    return rc == 0 && journal ? taking_needs_rollback(t, e) : rc;
+}
+
 static int choose_way(struct taking *t, struct err *e)
 {
     struct sqlite_header header;
@@ -71,7 +91,9 @@ static int choose_way(struct taking *t, struct err *e)
     if (t->before.has_shm)
         rc = sqlite_is_open_elsewhere(t->path, &elsewhere, e);
     t->way = elsewhere ? WAY_LIVE : WAY_STILL;
-    return rc ? rc : sqlite_wal_counts(t->path, &t->has_log, e);
+    if (rc == 0)
+        rc = sqlite_wal_counts(t->path, &t->has_log, e);
+    return rc || elsewhere ? rc : prepare_still(t, e);
 }
 
 static int taking_open(struct taking *t, struct err *e)

@@ -47,6 +47,9 @@ struct taking {
 /* The error of the connection's last call. */
 int taking_failed(struct taking *t, const char *doing, struct err *e);
 
+/* The error of a database whose -journal would have to be rolled back. */
+int taking_needs_rollback(struct taking *t, struct err *e);
+
 int taking_number(struct taking *t, const char *sql, int64_t *ret, struct err *e);
 
 bool taking_is_cancelled(const struct taking *t);

@@ -97,6 +97,24 @@ class TestSidecars(Case):
                 f.write(data)
             self.assertIsNotNone(self.check(leader))
 
+    def test_a_journal_is_not_passed_over(self):
+        """Beside a -wal that does not count, or in WAL mode: what it would undo must not be kept."""
+        leader = self.house()
+        with open(self.db + "-journal", "wb") as f:
+            f.write(bytes.fromhex("d9d505f920a163d7") + b"\0\0\0\1" * 100)
+        for data in (None, b"garbage" * 100):
+            if data:
+                with open(self.db + "-wal", "wb") as f:
+                    f.write(data)
+            before = look(self.source)
+            source = leader.backup("db", expect=1)
+            self.assertIn("left a -journal", source["failed_entries"][0]["reason"])
+            self.assertEqual(look(self.source), before)
+        os.unlink(self.db + "-wal")
+        with open(self.db + "-journal", "wb") as f:
+            f.write(b"\0" * 512)  # one that persists, and is done with
+        self.assertIsNotNone(self.check(leader))
+
     def test_the_wal_of_another_database(self):
         """SQLite cannot tell: it takes the pages over. So do we, or we say that it is damaged."""
         for page_size in (4096, 1024):
