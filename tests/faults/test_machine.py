@@ -24,7 +24,7 @@ class MachineCase(DaemonCase):
         """The daemon on a machine in this state."""
         self.machine = Machine(self)
         self.machine.set(**state)
-        return self.daemon(leader, env=self.machine.env)
+        return self.planned(leader, self.daemon(leader, env=self.machine.env))
 
     def run_on(self, leader, *args, **kwargs):
         return leader.run(*args, env=self.machine.env, **kwargs)

@@ -29,6 +29,12 @@ class DaemonCase(Case):
         processes.wait_until(begun, 15, "the daemon began")
         return run
 
+    def planned(self, leader, run):
+        """Once a leader's first daemon has made its plan, so that time can pass for it."""
+        processes.wait_until(lambda: any(k.startswith("state ") for k in self.times(leader)), 15,
+                             "the daemon has planned")
+        return run
+
     def stop(self, run, within_s=10):
         begun = time.monotonic()
         os.kill(run.pid, signal.SIGTERM)
@@ -258,7 +264,7 @@ class TestUpkeep(DaemonCase):
         with open(self.times_path(leader), "w", encoding="utf-8") as f:
             json.dump({"prune": int(time.time()) - 90000}, f)  # a day and an hour ago
         machine = Machine(self)
-        run = self.daemon(leader, env=machine.env)
+        run = self.planned(leader, self.daemon(leader, env=machine.env))
         machine.sleep(61)  # the jitter
         os.kill(run.pid, signal.SIGHUP)
         roots = [repository.of(w) for w in (self.w1, self.w2)]
