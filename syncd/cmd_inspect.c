@@ -17,7 +17,8 @@
 #include "syncd/report.h"
 #include "syncd/show.h"
 
-static const struct inspect_verb *const all_verbs[] = {inspect_sqlite_verbs, inspect_bolt_verbs};
+static const struct inspect_verb *const all_verbs[] = {inspect_sqlite_verbs, inspect_bolt_verbs,
+                                                       inspect_postgres_verbs};
 
 static const struct inspect_verb *find_verb(const struct inspect_verb *verbs, const char *name)
 {
@@ -51,17 +52,20 @@ static int wrong_verb(const struct inspect_verb *verbs, const char *kind, const 
     return err_hint(e, "There is %s.", text ? text : "");
 }
 
-static int ask(struct inspected *i, enum image_kind image_kind, struct err *e)
+static int ask(struct inspected *i, const struct inspect_verb *verbs, const char *kind,
+               struct err *e)
 {
-    bool sqlite = image_kind == IMAGE_SQLITE;
-    const struct inspect_verb *verbs = sqlite ? inspect_sqlite_verbs : inspect_bolt_verbs;
-    const char *kind = sqlite ? "SQLite" : "bolt";
     const struct inspect_verb *verb = i->verb ? find_verb(verbs, i->verb) : NULL;
     if (!verb)
         return wrong_verb(verbs, kind, i->verb, e);
     if (i->word_count < verb->min_words || i->word_count > verb->max_words)
         return err_set(e, ERR_USAGE, i->verb, "usage: %s%s", verb->name, verb->usage);
     return verb->run(i, e);
+}
+
+static const struct inspect_verb *verbs_of(uint8_t image_kind)
+{
+    return image_kind == IMAGE_SQLITE ? inspect_sqlite_verbs : inspect_bolt_verbs;
 }
 
 /* ---- stored ---- */
@@ -134,12 +138,16 @@ static int inspect_entry(struct looking *l, const struct snapshot *s, const stru
     report_set(l->report, "path", report_json_text(n->path));
     report_set(l->report, "kind", report_json_text(looking_kind(n)));
     report_set(l->report, "as_of", report_json_time(n->as_of_us));
+    i->name = n->path;
+    if (n->type == ENTRY_DUMP) {
+        i->dump = n;
+        return ask(i, inspect_postgres_verbs, looking_kind(n), e);
+    }
     if (n->type != ENTRY_IMAGE)
         return not_a_database(n, e);
     int rc = looking_image(l, s, n, &image, e);
     i->image = image;
-    i->name = n->path;
-    return rc ? rc : ask(i, n->image.kind, e);
+    return rc ? rc : ask(i, verbs_of(n->image.kind), looking_kind(n), e);
 }
 
 static void set_words(struct inspected *i, size_t used)
@@ -215,7 +223,7 @@ static int inspect_file(struct inspected *i, struct err *e)
     set_words(i, 0);
     int rc = kind_of_file(i->name, &kind, e);
     report_set(i->report, "path", report_json_text(i->name));
-    return rc ? rc : ask(i, kind, e);
+    return rc ? rc : ask(i, verbs_of(kind), kind == IMAGE_SQLITE ? "SQLite" : "bolt", e);
 }
 
 int cmd_inspect(const struct command_args *args, struct report *report)

@@ -303,7 +303,8 @@ const struct command command_table[] = {
             "\"SELECT ...\"` runs one statement that only reads.\n\n"
             "bolt: `check`, `buckets`, `keys BUCKET...`, `get BUCKET... KEY`, `stats [PREFIX]` and "
             "`compact -o FILE` print what bbolt prints. With --file they take no lock, so they "
-            "answer where bbolt would wait for the owner.",
+            "answer where bbolt would wait for the owner.\n\n"
+            "PostgreSQL: `tables`, with the rows that were counted while the dump was taken.",
         .examples = "  syncd inspect latest tables\n"
                     "  syncd inspect 3f9a01c4d2be lab.sqlite sql \"SELECT count(*) FROM od\"\n"
                     "  syncd inspect --file state_boltdb.db keys jobs\n",

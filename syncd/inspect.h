@@ -10,12 +10,13 @@ struct err;
 struct image_reader;
 struct report;
 
-/* What is looked into: a stored image, or a live file. */
+/* What is looked into: a stored image or dump, or a live file. */
 struct inspected {
     const struct command_args *args;
     struct report *report;
     const char *name;           /* for messages */
-    struct image_reader *image; /* NULL: the live file `name` */
+    struct image_reader *image; /* NULL: the live file `name`, or: */
+    const struct entry *dump;   /* of PostgreSQL */
     const char *verb;
     const char *const *words; /* after the verb */
     size_t word_count;
@@ -30,7 +31,8 @@ struct inspect_verb {
 };
 
 /* Each ends with a NULL name. */
-extern const struct inspect_verb inspect_sqlite_verbs[]; /* inspect_sqlite.c */
-extern const struct inspect_verb inspect_bolt_verbs[];   /* inspect_bolt.c */
+extern const struct inspect_verb inspect_sqlite_verbs[];   /* inspect_sqlite.c */
+extern const struct inspect_verb inspect_bolt_verbs[];     /* inspect_bolt.c */
+extern const struct inspect_verb inspect_postgres_verbs[]; /* inspect_postgres.c */
 
 #endif

@@ -105,6 +105,19 @@ class TestBackup(PostgresCase):
         copy = leader.run("restore", "--to", server.conninfo("copy")).json["files"][0]
         # jobs, tasks, odd.name, none, nothing, parts1, wide
         self.assertEqual((copy["tables"], copy["rows"]), (7, 500 + 250 + 6 + 0 + 2 + 10 + 3))
+        dump, = (d for d in leader.run("inspect", "latest").json["databases"]
+                 if d["path"].endswith(".dump"))
+        self.assertEqual(dump["kind"], "PostgreSQL")
+        tables = leader.run("inspect", "latest", dump["path"], "tables").json["tables"]
+        self.assertEqual({(t["schema"], t["name"]): t["rows"] for t in tables},
+                         {("replicator", "jobs"): 500, ("scheduler", "tasks"): 250,
+                          ("public", "odd.name"): 6, ("public", "none"): 0,
+                          ("public", "nothing"): 2, ("public", "parts1"): 10,
+                          ("public", "wide"): 3})
+        shown = leader.text("inspect", "latest", dump["path"], "tables").stdout
+        self.assertRegex(shown, r"replicator +jobs +500\n")
+        self.assertIn("no question", str(leader.run("inspect", "latest", dump["path"], "sql", "x",
+                                                    expect=2).json["errors"]))
         self.assertEqual(server.dump("copy"), server.dump("piri"))
 
     def test_dump_comes_back(self):
