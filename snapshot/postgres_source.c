@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,8 @@
 #define ENTRIES_MAX 2 /* the dump and the globals */
 #define ARGV_FIXED 16
 #define RECORD_PIECE 65536u
+#define MMAP_THRESHOLD (128 << 10)
+#define LARGE_DUMP_BYTES (UINT64_C(256) << 20)
 
 /* Small enough that a changed row ships little; a large dump gets larger ones, so that the table of
  * chunks stays below some 40 MB of tmpfs. */
@@ -123,6 +126,10 @@ static int dump_open(const struct source_options *o, void **ret, struct err *e)
     struct dump *d = mem_alloc(1, sizeof *d);
     if (!d)
         return err_nomem(e);
+    /* The runs of a large dump are megabytes, for a moment each: memory that is to go back at once,
+     * which glibc leaves off as soon as a block of that size was freed. */
+    mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+    mallopt(M_TRIM_THRESHOLD, MMAP_THRESHOLD);
     d->o = *o;
     *ret = d;
     return 0;
@@ -361,7 +368,8 @@ static int dump_take(void *of, const struct source_run *run, struct plan *plan, 
         rc = begin(d, &snapshot, e);
     if (rc == 0 && run->total)
         run->total(run->arg, d->size_expected);
-    if (!d->size_before)
+    /* A high level's tables would take the memory that the runs of a large dump need. */
+    if (!d->size_before || d->size_before > LARGE_DUMP_BYTES)
         pipeline_effort(run->pipeline, false);
     if (rc == 0)
         rc = take_dump(d, snapshot, e);
