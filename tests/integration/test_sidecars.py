@@ -166,23 +166,23 @@ class TestSidecars(Case):
         copy = self.restored(leader, leader.snapshots("db")[0]["id"], self.db)
         self.assertEqual(content(copy), content(self.db))
 
+    def as_user(self, leader, user):
+        """A backup by that user, who owns all but what the test took from him."""
+        return leader.start("backup", "db", json_output=True, prefix=(
+            "setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups")).wait(60)
+
     def test_a_folder_that_may_not_be_written(self):
-        """As another user, whom a sidecar of ours would lock out, too."""
         user = User()
         self.addCleanup(user.close)
+        leader = self.house(self.source)
         for wal in (False, True):
             with self.subTest(wal=wal):
                 if wal:
                     self.crash("-wal")
-                subprocess.run(["chmod", "-R", "a+rX", self.folder], check=True)
-                if not wal:
-                    leader = self.house(self.source)
-                    subprocess.run(["chown", "-R", user.name, leader.folder, leader.run_dir,
-                                    self.path("worker")], check=True)
+                subprocess.run(["chown", "-R", user.name, self.folder, leader.run_dir], check=True)
+                os.chmod(self.source, 0o555)
                 wanted, before = content(self.db), look(self.source)
-                result = leader.start("backup", "db", json_output=True, prefix=(
-                    "setpriv", f"--reuid={user.uid}", f"--regid={user.gid}",
-                    "--clear-groups")).wait(60)
+                result = self.as_user(leader, user)
                 self.assertEqual(result.exit, 0, str(result))
                 self.assertEqual(look(self.source), before)
                 snapshot = json.loads(result.stdout)["sources"][0]["snapshot"]
@@ -193,15 +193,30 @@ class TestSidecars(Case):
         self.addCleanup(user.close)
         self.crash("-wal")
         leader = self.house(self.source)
-        subprocess.run(["chmod", "-R", "a+rX", self.folder], check=True)
-        os.chmod(self.db + "-wal", 0o600)
         with open(f"{self.source}/file", "w", encoding="ascii") as f:
             f.write("x")
-        subprocess.run(["chown", "-R", user.name, leader.folder, leader.run_dir,
-                        self.path("worker")], check=True)
+        subprocess.run(["chown", "-R", user.name, self.folder, leader.run_dir], check=True)
+        os.chown(self.db + "-wal", 0, 0)
+        os.chmod(self.db + "-wal", 0o600)
         before = look(self.source)
-        result = leader.start("backup", "db", json_output=True, prefix=(
-            "setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups")).wait(60)
+        result = self.as_user(leader, user)
         self.assertEqual(result.exit, 3, str(result))
         self.assertIn("Permission denied", result.stdout)
+        self.assertEqual(look(self.source), before)
+
+    def test_a_database_of_another_user(self):
+        """Sidecars of ours would lock him out, so it is left alone, by name."""
+        user = User()
+        self.addCleanup(user.close)
+        self.crash("-wal")
+        leader = self.house(self.source)
+        with open(f"{self.source}/file", "w", encoding="ascii") as f:
+            f.write("x")
+        subprocess.run(["chown", "-R", user.name, self.folder, leader.run_dir], check=True)
+        os.chown(self.db, 0, 0)
+        os.chmod(self.db, 0o644)
+        before = look(self.source)
+        result = self.as_user(leader, user)
+        self.assertEqual(result.exit, 3, str(result))
+        self.assertIn("belongs to root", result.stdout)
         self.assertEqual(look(self.source), before)
