@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "restore/dump_details.h"
 #include "snapshot/spool.h"
 #include "syncd/base/buf.h"
 #include "syncd/base/clock.h"
@@ -160,6 +161,8 @@ static int look_inside(struct differing *d, const struct entry *a, const struct 
                        struct err *e)
 {
     const struct entry *both[] = {a, b};
+    if (!d->entries_only && dump_is_archive(a) && dump_is_archive(b))
+        return diff_dumps(d->report, a, b, o, e);
     if (d->entries_only || a->type != ENTRY_IMAGE || b->type != ENTRY_IMAGE ||
         a->image.kind != b->image.kind || same_content(a, b))
         return 0;

@@ -321,7 +321,8 @@ const struct command command_table[] = {
             "Lists what was added, removed and changed from the first snapshot to the second: "
             "size, content, mode, owner, mtime (but not of folders). Of SQLite databases: rows "
             "inserted, updated and deleted, by table; of bolt: keys added, removed and changed, by "
-            "bucket. For these both databases are read where they lie, what they share only once; "
+            "bucket; of PostgreSQL the numbers of rows, by table. For the first two both databases "
+            "are read where they lie, what they share only once; "
             "--entries leaves them out. PATH: only that entry, or what is below that folder.",
         .examples = "  syncd diff 3f9a01c4d2be latest\n",
     },

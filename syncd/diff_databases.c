@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "restore/bolt_diff.h"
+#include "restore/dump_details.h"
 #include "restore/image_vfs.h"
 #include "restore/sqlite_diff.h"
 #include "syncd/base/buf.h"
@@ -208,4 +209,61 @@ int diff_databases(struct looking *l, const struct snapshot *snapshots,
         report_print(l->report, "          no %s differ\n", sqlite ? "rows" : "keys");
     report_json_set(object, sqlite ? "tables" : "buckets", t.list);
     return rc;
+}
+
+/* ---- dumps ---- */
+
+static const json_t *rows_of(const json_t *all, const char *schema, const char *name)
+{
+    const json_t *rows = json_object_get(json_object_get(all, schema), name);
+    return json_is_integer(rows) ? rows : NULL;
+}
+
+static void tell_count(struct report *report, json_t *list, const char *const name[2],
+                       const json_t *before, const json_t *after)
+{
+    char shown[256], counts[2][24] = {"not there", "not there"};
+    const json_t *rows[] = {before, after};
+    json_t *o = json_object();
+    report_json_set(o, "schema", report_json_text(name[0]));
+    report_json_set(o, "name", report_json_text(name[1]));
+    for (int i = 0; i < 2; i++) {
+        json_t *number = rows[i] ? json_integer(json_integer_value(rows[i])) : json_null();
+        report_json_set(o, i ? "rows_after" : "rows_before", number);
+        if (rows[i])
+            snprintf(counts[i], sizeof counts[i], "%lld", (long long)json_integer_value(rows[i]));
+    }
+    json_array_append_new(list, o);
+    report_print(report, "          table %s", show_safe_into(name[0], shown, sizeof shown));
+    report_print(report, ".%s: rows %s -> %s\n", show_safe_into(name[1], shown, sizeof shown),
+                 counts[0], counts[1]);
+}
+
+int diff_dumps(struct report *report, const struct entry *before, const struct entry *after,
+               json_t *object, struct err *e)
+{
+    OWN_DUMP_DETAILS struct dump_details a = {0}, b = {0};
+    const char *name[2];
+    json_t *tables, *rows;
+    int rc = dump_details_read(before, &a, e);
+    if (rc == 0)
+        rc = dump_details_read(after, &b, e);
+    json_t *old = rc ? NULL : json_object_get(a.json, "rows");
+    json_t *new = rc ? NULL : json_object_get(b.json, "rows");
+    if (rc || !json_is_object(old) || !json_is_object(new))
+        return rc; /* not counted: the entry's own line is all that is known */
+    json_t *list = json_array();
+    json_object_foreach(old, name[0], tables) json_object_foreach(tables, name[1], rows)
+    {
+        const json_t *now = rows_of(new, name[0], name[1]);
+        if (json_is_integer(rows) && !(now && json_equal(rows, now)))
+            tell_count(report, list, name, rows, now);
+    }
+    json_object_foreach(new, name[0], tables) json_object_foreach(tables, name[1], rows)
+    {
+        if (json_is_integer(rows) && !rows_of(old, name[0], name[1]))
+            tell_count(report, list, name, NULL, rows);
+    }
+    report_json_set(object, "tables", list);
+    return 0;
 }

@@ -100,7 +100,7 @@ class TestBackup(PostgresCase):
             CREATE MATERIALIZED VIEW twice AS SELECT 2 * a AS b FROM parts;
             CREATE TABLE wide AS SELECT repeat('x', 300000) || n AS x FROM generate_series(1, 3) n;""")
         leader = self.house(server)
-        leader.backup()
+        first = leader.backup()["snapshot"]
         server.create("copy")
         copy = leader.run("restore", "--to", server.conninfo("copy")).json["files"][0]
         # jobs, tasks, odd.name, none, nothing, parts1, wide
@@ -119,6 +119,14 @@ class TestBackup(PostgresCase):
         self.assertIn("no question", str(leader.run("inspect", "latest", dump["path"], "sql", "x",
                                                     expect=2).json["errors"]))
         self.assertEqual(server.dump("copy"), server.dump("piri"))
+        server.sql("piri", "DELETE FROM wide; DROP TABLE none; CREATE TABLE more (a int); "
+                           "INSERT INTO replicator.jobs (note) VALUES ('one more')")
+        leader.backup()
+        entry, = (e for e in leader.run("diff", first, "latest").json["entries"]
+                  if e["path"] == dump["path"])
+        self.assertEqual({t["name"]: (t["rows_before"], t["rows_after"]) for t in entry["tables"]},
+                         {"wide": (3, 0), "none": (0, None), "more": (None, 0),
+                          "jobs": (500, 501)})
 
     def test_dump_comes_back(self):
         server = self.server()
