@@ -42,6 +42,7 @@ struct queue {
 };
 
 struct mqtt {
+    pthread_t thread;     /* mqtt_start's and mqtt_stop's */
     pthread_mutex_t lock; /* over what follows, up to the line */
     pthread_cond_t changed;
     struct queue outbox, told;
@@ -406,16 +407,11 @@ static bool copy_options(struct options *to, const struct mqtt_options *o)
 /* Signals are the main thread's. */
 static int start_thread(struct mqtt *m)
 {
-    pthread_t thread;
-    pthread_attr_t detached;
     sigset_t all, before;
     sigfillset(&all);
-    pthread_attr_init(&detached);
-    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&thread, &detached, run, m);
+    int rc = pthread_create(&m->thread, NULL, run, m);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&detached);
     return rc;
 }
 
@@ -457,7 +453,12 @@ void mqtt_stop(struct mqtt *m)
         continue;
     bool ended = m->ended;
     m->abandoned = !ended;
+    pthread_t thread = m->thread;
     pthread_mutex_unlock(&m->lock);
-    if (ended)
-        free_mqtt(m);
+    if (!ended) {
+        pthread_detach(thread); /* it frees m */
+        return;
+    }
+    pthread_join(thread, NULL); /* what libraries keep for a thread goes with its end */
+    free_mqtt(m);
 }
