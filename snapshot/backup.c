@@ -365,13 +365,19 @@ static int ship(struct run *run, bool *ret_again, struct err *e)
     return rc;
 }
 
-static int check_folder(struct run *run, struct err *e)
+/* A worker that cannot make the source's folder costs the other nothing: what ails it is told when
+ * its sender comes to it. */
+static int check_folders(struct run *run, struct err *e)
 {
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < run->p->worker_count; i++)
-        if (run->p->workers[i].listing->count == 0)
-            rc = store_make_dir(run->p->workers[i].store, run->p->source->name, e);
-    return rc;
+    struct err why = ERR_INIT;
+    bool any = false;
+    for (size_t i = 0; i < run->p->worker_count; i++)
+        any |= run->p->workers[i].listing->count > 0 ||
+               store_make_dir(run->p->workers[i].store, run->p->source->name, &why) == 0;
+    if (any && why.code != ERR_CANCELLED && why.code != ERR_NOMEM)
+        return 0;
+    *e = why;
+    return why.code;
 }
 
 static int make_plan(struct run *run, bool no_leftovers, struct err *e)
@@ -422,7 +428,7 @@ static int run_source(struct run *run, struct err *e)
         rc = look(run, &unchanged, e);
     if (rc || unchanged)
         return rc;
-    rc = check_folder(run, e);
+    rc = check_folders(run, e);
     for (int i = 0; rc == 0 && again; i++) {
         again = false;
         if (i > 0)

@@ -137,6 +137,16 @@ class TestKilled(WorkerCase):
 
 
 class TestNetwork(WorkerCase):
+    def test_a_folder_that_one_worker_cannot_make(self):
+        db = self.bank()
+        leader = self.two_workers(db)
+        in_the_way = os.path.join(self.w2.root, "leader", "db")
+        with open(in_the_way, "w", encoding="ascii"):
+            pass
+        self.assert_partial(leader)
+        os.unlink(in_the_way)
+        self.assertTrue(leader.backup("db")["complete"])
+
     def test_cut_line(self):
         db = self.bank(size_bytes=30 * MB)
         leader = self.two_workers(db, proxies=True)
