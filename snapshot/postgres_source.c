@@ -20,7 +20,7 @@
 #define ARGV_FIXED 16
 #define RECORD_PIECE 65536u
 #define MMAP_THRESHOLD (128 << 10)
-#define LARGE_DUMP_BYTES (UINT64_C(256) << 20)
+#define LARGE_DUMP_BYTES (UINT64_C(32) << 20)
 
 /* Small enough that a changed row ships little; a large dump gets larger ones, so that the table of
  * chunks stays below some 40 MB of tmpfs. */
