@@ -241,9 +241,12 @@ class TestUpkeep(DaemonCase):
         run = self.daemon(leader)
 
         def mended():
-            with open(path, "rb") as f:
-                f.seek(5000)
-                return f.read(64) == old
+            try:
+                with open(path, "rb") as f:
+                    f.seek(5000)
+                    return f.read(64) == old
+            except FileNotFoundError:  # between the bad one's going and the good one's coming
+                return False
         processes.wait_until(mended, 60, "the damaged part was mended", interval_s=0.2)
         self.stop(run)
         leader.run("verify", "--read-data")
