@@ -10,6 +10,7 @@
 #include "syncd/command.h"
 #include "syncd/commands.h"
 #include "syncd/from.h"
+#include "syncd/histories.h"
 #include "syncd/progress.h"
 #include "syncd/rebuild.h"
 #include "syncd/report.h"
@@ -116,6 +117,8 @@ static int restore_chosen(struct bringing *b, struct err *e)
     if (rc)
         return rc;
     bring_say_choice(b);
+    if (!b->to_stdout)
+        histories_say(b->s, source, b->report);
     if (args_value(b->args, "to"))
         return bring_to(b, e);
     rc = args_flag(b->args, "in-place") ? bring_in_place(b, &sum, e) : run_restore(b, &sum, e);

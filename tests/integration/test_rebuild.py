@@ -331,6 +331,8 @@ class TestMissing(RebuildCase):
         self.seq = self.commit()
         second = self.house_.backup("db", expect=3)["snapshot"]
         self.servers[0].start()
+        look = self.house_.text("restore", "db", "--target", self.path("look"))
+        self.assertIn("the two histories differ", look.stdout)
         self.wipe()
         result = self.house_.text("restore", *self.words(), "--yes", "--lead")
         self.assertIn("the two histories differ", result.stdout)
