@@ -28,8 +28,8 @@ static void check_space(struct checking *c, const struct session_worker *w)
     char room[SHOW_SIZE], wanted[SHOW_SIZE];
     const char *name = w->conf->name;
     if (!w->store->abilities.space) {
-        err_set(&e, 0, name, "%s: its server does not tell free space, so min_free is not kept",
-                name);
+        err_set(&e, ERR_UNSUPPORTED, name,
+                "%s: its server does not tell free space, so min_free is not kept", name);
         check_add(c, CHECK_WARNING, &e);
         return;
     }
@@ -81,7 +81,7 @@ static void check_writing(struct checking *c, const struct session_worker *w)
     if (off_us <= SKEW_SHOWN_US)
         return;
     show_duration(off_us, skew);
-    err_set(&e, 0, name, "%s: its clock and this machine's are %s apart%s", name, skew,
+    err_set(&e, ERR_CLOCK, name, "%s: its clock and this machine's are %s apart%s", name, skew,
             off_us > SKEW_STOPS_US ? "; freshness is shown as 'clock' and nothing is pruned" : "");
     err_hint(&e, "Set the clock of the machine that is wrong (systemd-timesyncd does it).");
     check_add(c, off_us > SKEW_STOPS_US ? CHECK_ERROR : CHECK_WARNING, &e);
@@ -151,7 +151,7 @@ static void check_worker(struct checking *c, const struct session_worker *w)
         return;
     }
     if (!w->store->abilities.fsync) {
-        err_set(&e, 0, name,
+        err_set(&e, ERR_UNSUPPORTED, name,
                 "%s: its server cannot fsync: a power cut there can lose the newest files", name);
         err_hint(&e, "OpenSSH's sftp-server can; others often cannot. syncd notices lost files and "
                      "ships them again.");

@@ -31,7 +31,8 @@
     X(ERR_SOURCE, -21, "source")                                                                   \
     X(ERR_CANCELLED, -22, "cancelled")                                                             \
     X(ERR_LIMIT, -23, "limit")                                                                     \
-    X(ERR_REFUSED, -24, "refused")
+    X(ERR_REFUSED, -24, "refused")                                                                 \
+    X(ERR_CLOCK, -25, "clock")
 
 #define ERR_ENUM(symbol, number, name) symbol = number,
 enum err_code { ERR_TABLE(ERR_ENUM) };
