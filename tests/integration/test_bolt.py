@@ -214,6 +214,11 @@ class TestBacalhau(Case):
     FILES = {"config.yaml": "API:\n  Host: 0.0.0.0\n", "system_metadata.yaml": "NodeName: n-1\n",
              "user_id.pem": "-----BEGIN PRIVATE KEY-----\n", "orchestrator/nats-store/meta": "{}"}
 
+    @staticmethod
+    def metas(db):
+        with open(db, "rb") as f:
+            return f.read(2 * 4096)
+
     def test_the_leader_is_killed_and_rebuilt(self):
         home = self.path("bacalhau")
         for folder in ("orchestrator/nats-store", "compute"):
@@ -231,6 +236,10 @@ class TestBacalhau(Case):
         for _ in range(3):
             source = leader.backup("db")
             self.assertTrue(source["complete"])
+        metas = [self.metas(db) for db in databases]
+        for db, at_snapshot in zip(databases, metas):
+            processes.wait_until(lambda db=db, m=at_snapshot: self.metas(db) != m, 30,
+                                 "a commit after the snapshot")
         for owner in owners:
             owner.kill()
         dumps = [bolt.dump(db) for db in databases]
@@ -243,7 +252,7 @@ class TestBacalhau(Case):
         self.assertEqual(answer["snapshot"], source["snapshot"])
         bolt.judge(self, databases)
         for db, killed in zip(databases, dumps):
-            self.assertNotEqual(bolt.dump(db), killed)  # they went on after the snapshot
+            self.assertTrue(bolt.dump(db) != killed, "they went on after the snapshot")
         for name, text in self.FILES.items():
             with open(f"{home}/{name}", encoding="ascii") as f:
                 self.assertEqual(f.read(), text)
