@@ -264,10 +264,19 @@ static int prepare_runtime(struct backup_job *j, unsigned *place)
     return j->unnoted ? 0 : err_nomem(&j->err);
 }
 
+/* A worker may be lost while it is asked what it holds. */
+static void note_lost(struct backup_job *j)
+{
+    for (size_t i = 0; i < j->s->worker_count; i++)
+        if (!j->s->workers[i].store && !j->worker_errors[i].code)
+            j->worker_errors[i] = j->s->workers[i].err;
+}
+
 static int list_and_take(struct backup_job *j)
 {
     uint64_t sequence;
     int rc = session_list(j->s, j->source->name, &j->err);
+    note_lost(j);
     if (rc == 0)
         rc = catalog_sequence(j->s->catalog, j->source->name, &sequence, &j->err);
     return rc ? rc : take(j, sequence);

@@ -147,6 +147,20 @@ class TestNetwork(WorkerCase):
         os.unlink(in_the_way)
         self.assertTrue(leader.backup("db")["complete"])
 
+    def test_cut_before_the_first_block(self):
+        """Wherever that is - handshake, login, who leads, what is held - it is told."""
+        db = self.bank()
+        leader = self.two_workers(db, proxies=True)
+        leader.backup("db")
+        for after in range(2_000, 8_000, 300):
+            self.commit(db)
+            with self.subTest(after=after):
+                self.proxies[1].cut_after = self.proxies[1].bytes_up + after
+                source = leader.run("backup", "db", expect=(0, 3)).json["sources"][0]
+                self.proxies[1].restore()
+                for worker in source["workers"]:
+                    self.assertTrue(worker["stored"] or worker["error"], source)
+
     def test_cut_line(self):
         db = self.bank(size_bytes=30 * MB)
         leader = self.two_workers(db, proxies=True)
