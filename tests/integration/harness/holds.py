@@ -19,7 +19,7 @@ def _device(st):
 class HoldMeter:
     """Measures from creation until stop(); `longest_s` then is the longest single hold."""
 
-    def __init__(self, db, pid, wal=True, interval_s=0.004):
+    def __init__(self, db, pid, wal=True, interval_s=0.001):
         self.path = db + "-shm" if wal else db
         self.range = WAL_READ if wal else SHARED
         self.pid, self.interval_s = pid, interval_s
