@@ -76,9 +76,9 @@ class Listening:
         if not self.listener:
             return
         messages = list(self.listener.messages)
-        for _, _, payload in messages[self.known:]:
+        for when, (_, _, payload) in list(zip(self.listener.times, messages))[self.known:]:
             if payload:
-                self.states.append((time.time(), json.loads(payload)))
+                self.states.append((when, json.loads(payload)))
         self.known = len(messages)
 
     def detach(self):

@@ -8,14 +8,17 @@ Every test has a deadline; one that passes it fails, and what it started is ende
 
 Most tests wait more than they work, so N processes (3) take one class of tests after the other. A
 class with `syncd_first` is begun first, because it is long; one with `syncd_alone` runs when all
-the others have ended."""
+the others have ended. Up to AGAIN_MAX tests that failed are run once more, alone and with the same
+seed: what only failed because the machine was busy passes then, and both lines stay."""
 
 import argparse
 import faulthandler
 import os
 import signal
 import struct
+import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -26,6 +29,7 @@ from harness.case import LEVELS  # noqa: E402
 from harness.leader import PROJECT  # noqa: E402
 
 DEADLINE_S = 240
+AGAIN_MAX = 3
 
 
 class Overdue(Exception):
@@ -136,16 +140,31 @@ def by_class(tests):
     return shared, alone
 
 
-def run_groups(groups, preset):
-    """Passed, failed, skipped."""
+def run_groups(groups, preset, failures):
+    """Passed, failed, skipped. What failed goes into the file `failures`: a line with name and
+    seed."""
     signal.signal(signal.SIGALRM, on_alarm)
     result = Lines(preset)
     for group in groups:
         unittest.TestSuite(group).run(result)
     # A failed subtest counts as its test.
-    failed = len({getattr(t, "test_case", t).id() for t, _ in result.errors + result.failures})
+    failed = {getattr(t, "test_case", t) for t, _ in result.errors + result.failures}
+    for test in failed:
+        os.write(failures, f"{test.id()} {getattr(test, 'seed', 0)}\n".encode())
     skipped = len(result.skipped)
-    return max(0, result.testsRun - failed - skipped), failed, skipped
+    return max(0, result.testsRun - len(failed) - skipped), len(failed), skipped
+
+
+def run_again(a, failures):
+    """How many of the tests that failed pass now."""
+    failed = [line.split() for line in os.pread(failures, 1 << 20, 0).decode().splitlines()]
+    passed = 0
+    for name, seed in failed if len(failed) <= AGAIN_MAX else []:
+        words = [sys.executable, os.path.abspath(__file__), "--preset", a.preset, "--seed", seed,
+                 "--exactly", name, "--counts", os.devnull] + ([f"--{a.level}"] if a.level != "default" else [])
+        say(f"again, alone: {name}\n")
+        passed += subprocess.run(words, stdin=subprocess.DEVNULL).returncode == 0
+    return passed
 
 
 NUMBER, COUNTS = struct.Struct("=H"), struct.Struct("=3I")
@@ -157,7 +176,7 @@ def taken(groups, queue):
         yield groups[NUMBER.unpack(record)[0]]
 
 
-def run_parallel(groups, preset, jobs):
+def run_parallel(groups, preset, jobs, failures):
     queue_out, queue_in = os.pipe()
     counts_out, counts_in = os.pipe()
     os.write(queue_in, b"".join(NUMBER.pack(i) for i in range(len(groups))))
@@ -168,7 +187,7 @@ def run_parallel(groups, preset, jobs):
         pid = os.fork()
         if pid == 0:
             os.close(counts_out)
-            counts = run_groups(taken(groups, queue_out), preset)
+            counts = run_groups(taken(groups, queue_out), preset, failures)
             os.write(counts_in, COUNTS.pack(*counts))
             os._exit(0)
         children.append(pid)
@@ -193,6 +212,7 @@ def main():
     p.add_argument("--jobs", type=int, default=3)
     p.add_argument("--list", action="store_true")
     p.add_argument("--seed", type=int)
+    p.add_argument("--exactly", metavar="NAME", help="this one test, by its full name, once")
     p.add_argument("--counts", help="file for `passed failed skipped`")
     p.add_argument("names", nargs="*")
     a = p.parse_args()
@@ -203,14 +223,20 @@ def main():
         os.environ.setdefault(name, "exitcode=99")
     if a.seed is not None:
         os.environ["SYNCD_TEST_SEED"] = str(a.seed)
-    tests = list(chosen(a.level, a.names))
+    tests = list(chosen(a.level, [a.exactly] if a.exactly else a.names))
+    if a.exactly:
+        tests = [t for t in tests if t.id() == a.exactly]
     if a.list:
         print("\n".join(t.id() for t in tests))
         return 0
     shared, alone = by_class(tests)
-    counts = run_parallel(shared, a.preset, max(1, min(a.jobs, len(shared)))) if shared else (0, 0, 0)
-    counts = tuple(map(sum, zip(counts, run_groups(alone, a.preset))))
-    passed, failed, skipped = counts
+    with tempfile.TemporaryFile() as f:
+        counts = (0, 0, 0)
+        if shared:
+            counts = run_parallel(shared, a.preset, max(1, min(a.jobs, len(shared))), f.fileno())
+        passed, failed, skipped = map(sum, zip(counts, run_groups(alone, a.preset, f.fileno())))
+        again = 0 if a.exactly else run_again(a, f.fileno())
+    passed, failed = passed + again, failed - again
     if a.counts:
         with open(a.counts, "w", encoding="ascii") as f:
             f.write(f"{passed} {failed} {skipped}\n")

@@ -84,11 +84,11 @@ class Broker:
 
 
 class Listener:
-    """Collects (retained, topic, payload)."""
+    """Collects (retained, topic, payload), and in `times` when each came."""
 
     def __init__(self, argv):
         self.process = processes.start(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
-        self.messages = []
+        self.messages, self.times = [], []
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
         time.sleep(0.3)  # until it has subscribed
@@ -96,6 +96,7 @@ class Listener:
     def _read(self):
         for line in self.process.stdout:
             retained, topic, payload = line.decode().rstrip("\n").split("\t", 2)
+            self.times.append(time.time())
             self.messages.append((retained == "1", topic, payload))
 
     def payloads(self, topic):
