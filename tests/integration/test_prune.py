@@ -187,7 +187,7 @@ class Prune(PruneCase):
         self.assertLessEqual(self.expected(taken), keep)
         self.assert_restorable(leader, db, taken, keep)
 
-    @at_level("quick", timeout_s=1800)
+    @at_level("default", timeout_s=1800)
     def test_killed_at_random_moments(self):
         db = self.bank(size_bytes=2 * MB)
         leader = self.two_workers(db, proxies=True, keep_last=3)
