@@ -157,7 +157,7 @@ class Soak(MqttCase):
 
     def check_reports(self, states, seen):
         """Each state that was published, by the files that were on the workers then."""
-        self.assertGreater(len(states), 5)
+        self.assertGreater(len(states), by_level(1, 1, 20))  # the broker may be down for most of it
         words = collections.Counter(state["state"] for _, state in states)
         for when, state in states:
             for worker in state["workers"]:
