@@ -12,6 +12,7 @@
 #include "snapshot/dump_summary.h"
 #include "snapshot/plan.h"
 #include "snapshot/spool.h"
+#include "syncd/base/buf.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/err.h"
 #include "syncd/base/mem.h"
@@ -51,15 +52,21 @@ struct dump {
 
 char *postgres_dump_name(const char *name)
 {
-    char *path = malloc(3 * strlen(name) + sizeof ".dump"), *at = path;
-    for (; path && *name; name++) {
+    struct buf path = BUF_INIT;
+    for (; *name; name++) {
         bool plain = *name != '/' && *name != '%' && (unsigned char)*name >= ' ' &&
-                     !(at == path && *name == '.');
-        at += plain ? (*at = *name, 1) : sprintf(at, "%%%02X", (unsigned char)*name);
+                     !(path.len == 0 && *name == '.');
+        if (plain)
+            buf_put_u8(&path, (uint8_t)*name);
+        else
+            buf_printf(&path, "%%%02X", (unsigned char)*name);
     }
-    if (path)
-        strcpy(at, ".dump");
-    return path;
+    buf_put_str(&path, ".dump");
+    if (!buf_cstr(&path)) {
+        buf_free(&path);
+        return NULL;
+    }
+    return (char *)path.data;
 }
 
 /* One schema gives the dump its name, else the database does. */

@@ -22,7 +22,7 @@ static const char *root;
 __attribute__((constructor)) static void begin(void)
 {
     const char *text = getenv("SYNCD_TEST_CLOCK_OFFSET_S");
-    offset_s = text ? atol(text) : 0;
+    offset_s = text ? strtol(text, NULL, 10) : 0;
     root = getenv("SHIFT_ROOT");
 }
 

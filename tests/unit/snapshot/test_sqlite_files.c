@@ -15,7 +15,9 @@
 #include "snapshot/entry.h"
 #include "snapshot/sqlite_files.h"
 #include "snapshot/sqlite_vfs.h"
+#include "syncd/base/buf.h"
 #include "syncd/base/err.h"
+#include "syncd/base/io.h"
 #include "tests/support/sshd.h"
 
 static char dir[64], db[80], wal[96], shm[96];
@@ -144,19 +146,28 @@ static int rows_when_still(void)
     return n;
 }
 
+static void put_file(const char *path, const struct buf *b)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(b->data, 1, b->len, f), b->len);
+    assert_int_equal(fclose(f), 0);
+}
+
 static void still_ones_stay_as_they_are(void **state)
 {
     (void)state;
     struct err e = ERR_INIT;
     struct sqlite_files before, after;
-    char copy[600];
     sqlite3 *s = make("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(a); "
                       "INSERT INTO t VALUES(1); INSERT INTO t VALUES(2)");
-    snprintf(copy, sizeof copy, "cp %s %s.x && cp %s %s.y", db, db, wal, db);
-    assert_int_equal(system(copy), 0);
+    OWN_BUF struct buf kept_db = BUF_INIT;
+    OWN_BUF struct buf kept_wal = BUF_INIT;
+    assert_int_equal(io_read_file(db, 1 << 20, &kept_db, &e), 0);
+    assert_int_equal(io_read_file(wal, 1 << 20, &kept_wal, &e), 0);
     sqlite3_close(s);
-    snprintf(copy, sizeof copy, "mv %s.x %s && mv %s.y %s", db, db, db, wal);
-    assert_int_equal(system(copy), 0);
+    put_file(db, &kept_db);
+    put_file(wal, &kept_wal);
     assert_int_equal(sqlite_files_look(db, &before, &e), 0);
     assert_true(before.has_wal);
     assert_false(before.has_shm);
