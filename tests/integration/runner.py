@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Runs the tests in tests/integration and tests/faults, one line each.
 
-    runner.py [--quick|--long] [--preset P] [--jobs N] [--list] [--seed N] [--counts FILE] [NAME...]
+    runner.py [--quick|--long] [--preset P] [--jobs N] [--list] [--seed N] [--counts FILE] [--each]
+              [NAME...]
 
 NAME is any part of a test's full name, for example `test_kill` or `TestKill.test_random_moments`.
+With --each one that no test has in its name is a failure.
 Every test has a deadline; one that passes it fails, and what it started is ended.
 
 Most tests wait more than they work, so N processes (3) take one class of tests after the other. A
@@ -213,7 +215,9 @@ def main():
     p.add_argument("--list", action="store_true")
     p.add_argument("--seed", type=int)
     p.add_argument("--exactly", metavar="NAME", help="this one test, by its full name, once")
-    p.add_argument("--counts", help="file for `passed failed skipped`")
+    p.add_argument("--counts", help="file for `passed failed skipped again`; again: of the passed, "
+                   "those that had failed first")
+    p.add_argument("--each", action="store_true")
     p.add_argument("names", nargs="*")
     a = p.parse_args()
     os.environ["SYNCD_TEST_LEVEL"] = a.level
@@ -226,9 +230,12 @@ def main():
     tests = list(chosen(a.level, [a.exactly] if a.exactly else a.names))
     if a.exactly:
         tests = [t for t in tests if t.id() == a.exactly]
+    unknown = [n for n in a.names if a.each and not any(n in t.id() for t in tests)]
+    for name in unknown:
+        say(f"FAIL no test has {name} in its name\n")
     if a.list:
         print("\n".join(t.id() for t in tests))
-        return 0
+        return 1 if unknown else 0
     shared, alone = by_class(tests)
     with tempfile.TemporaryFile() as f:
         counts = (0, 0, 0)
@@ -236,12 +243,13 @@ def main():
             counts = run_parallel(shared, a.preset, max(1, min(a.jobs, len(shared))), f.fileno())
         passed, failed, skipped = map(sum, zip(counts, run_groups(alone, a.preset, f.fileno())))
         again = 0 if a.exactly else run_again(a, f.fileno())
-    passed, failed = passed + again, failed - again
+    passed, failed = passed + again, failed - again + len(unknown)
     if a.counts:
         with open(a.counts, "w", encoding="ascii") as f:
-            f.write(f"{passed} {failed} {skipped}\n")
+            f.write(f"{passed} {failed} {skipped} {again}\n")
     else:
-        print(f"{passed} passed, {failed} failed, {skipped} skipped")
+        print(f"{passed} passed, {failed} failed, {skipped} skipped; {again} of the passed only "
+              "when run once more")
     return 0 if passed and not failed and not skipped else 1
 
 

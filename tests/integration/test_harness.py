@@ -4,12 +4,13 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import time
 import unittest
 
 from harness import bank, contract, holds
 from harness.case import Case, at_level
-from harness.leader import Result
+from harness.leader import PROJECT, Result
 
 
 @at_level("quick")
@@ -135,3 +136,22 @@ class TestContract(unittest.TestCase):
                     good.replace("00Z", "00+00:00"), good.replace('"exit":0', '"exit":1'), ""):
             with self.subTest(bad), self.assertRaises(AssertionError):
                 check(bad)
+
+
+@at_level("quick")
+class TestRunner(Case):
+    """What ran no test has proved nothing."""
+
+    def run_tests(self, *words):
+        runner = os.path.join(PROJECT, "tests/integration/runner.py")
+        return subprocess.run([sys.executable, runner, *words], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=60)
+
+    def test_names_that_no_test_has(self):
+        answer = self.run_tests("TestNobodyWrote")
+        self.assertEqual(answer.returncode, 1, answer.stdout)
+        answer = self.run_tests("--each", "--list", "TestOracle.test_half", "TestNobodyWrote")
+        self.assertEqual(answer.returncode, 1, answer.stdout)
+        self.assertIn("no test has TestNobodyWrote in its name", answer.stdout)
+        answer = self.run_tests("--each", "--list", "TestOracle.test_half")
+        self.assertEqual(answer.returncode, 0, answer.stdout)

@@ -300,7 +300,7 @@ void contract_modes(void **state)
     struct stat st;
     char path[512];
     if (c->lenient)
-        skip();
+        return;
     ok(store_make_dir(c->store, "d", &e));
     put(c->store, "d/f", "x", 1);
     snprintf(path, sizeof path, "%s/d", c->root);
