@@ -159,6 +159,8 @@ void daemon_turn(struct daemon *d)
     if (waits)
         latest_us = MIN(latest_us, LOOK_AT_CLOCK_EVERY_US);
     int64_t due_us = waits ? INT64_MAX : timetable_next(&d->timetable, &now);
+    if (d->turns_us != INT64_MAX)
+        latest_us = MIN(latest_us, d->turns_us - now.wall_us);
     int64_t next_us = MIN(due_us, now.elapsed_us + latest_us);
     next_us = MAX(next_us, now.elapsed_us + SOONEST_US);
     sd_event_source_set_time(d->wake, (uint64_t)next_us);

@@ -66,6 +66,7 @@ struct daemon {
     enum clock_doubt clock;
     int64_t clock_until_us; /* elapsed: no job begins before it, but for a better clock; 0: none */
     int64_t newest_us;      /* the latest time that the catalog knows */
+    int64_t turns_us;       /* wall: the next state runs out by itself then; INT64_MAX: none does */
     uint64_t watchdog_us;   /* 0: nobody watches */
     char status[256];       /* last told to systemd */
 };

@@ -291,6 +291,16 @@ static void add_note(const struct daemon *d, struct freshness *f)
             snprintf(f->run.error, sizeof f->run.error, "%s", d->notes[i].text);
 }
 
+/* When what is said now will no longer be so, without anything having happened. */
+static int64_t turns_us(const struct freshness *f, int64_t now_us)
+{
+    int64_t next_us = INT64_MAX;
+    for (size_t i = 0; i < f->worker_count; i++)
+        if (f->workers[i].fresh_until_us > now_us)
+            next_us = MIN(next_us, f->workers[i].fresh_until_us);
+    return next_us;
+}
+
 static void look_at(struct daemon *d, const struct conf_source *s, struct freshness *f,
                     const struct moment *now)
 {
@@ -302,6 +312,7 @@ static void look_at(struct daemon *d, const struct conf_source *s, struct freshn
     add_note(d, f);
     freshness_judge(f, now->wall_us);
     d->newest_us = MAX(d->newest_us, freshness_newest_us(f));
+    d->turns_us = MIN(d->turns_us, turns_us(f, now->wall_us));
     if (!known || !(state = freshness_json(f)))
         return; /* what was said last stays, and runs out by its fresh_until */
     const char *word = freshness_state_name(f->state);
@@ -341,6 +352,7 @@ void daemon_tell_states(struct daemon *d)
     struct moment now = daemon_now();
     size_t count = d->conf->source_count;
     OWN_MEM struct freshness *all = mem_alloc(count, sizeof *all);
+    d->turns_us = INT64_MAX;
     int rc = catalog_open_readonly(d->conf->state_dir, &c, &e);
     if (!all || (rc && rc != ERR_NOT_FOUND))
         return; /* not known just now: nothing is said */

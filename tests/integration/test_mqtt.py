@@ -1,5 +1,6 @@
 """MQTT against a real mosquitto: started, killed, restarted, mute, with login and with TLS."""
 
+import datetime
 import json
 import os
 import signal
@@ -217,6 +218,23 @@ class TestStates(MqttCase):
         self.assertEqual(words[-1], "fresh")
         self.assertIn("degraded", words)
         self.assertIn("stale", words)
+
+    def test_what_runs_out_is_told_at_once(self):
+        """No job ends then, and nothing else happens: only time goes by."""
+        broker = self.broker()
+        leader = self.house(broker.port, every="1h", max_age="4s")
+        listener = self.listen(broker, "syncd/leader/db/state")
+        run = self.daemon(leader)
+
+        def told(word):
+            found = [i for i, (_, _, p) in enumerate(list(listener.messages))
+                     if json.loads(p)["state"] == word]
+            return found and (listener.times[found[0]], json.loads(listener.messages[found[0]][2]))
+        _, fresh = processes.wait_until(lambda: told("fresh"), 30, "it is fresh")
+        when, _ = processes.wait_until(lambda: told("stale"), 30, "it is stale")
+        until = datetime.datetime.fromisoformat(fresh["fresh_until"].replace("Z", "+00:00"))
+        self.assertLess(when - until.timestamp(), 3)
+        self.stop(run)
 
     def test_metrics_are_written_after_each_run(self):
         metrics = self.path("syncd.prom")
