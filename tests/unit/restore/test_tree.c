@@ -30,10 +30,17 @@ static int as_frozen(int rc, struct stat *st)
     return rc;
 }
 
+/* With a 32-bit libc the names of the source stand for others. */
+#if __TIMESIZE == 32
+#define SYMBOL(name) "__" #name "64_time64"
+#else
+#define SYMBOL(name) #name
+#endif
+
 #define REAL(name)                                                                                 \
     static __typeof__(name) *real;                                                                 \
     if (!real)                                                                                     \
-    *(void **)&real = dlsym(RTLD_NEXT, #name)
+    *(void **)&real = dlsym(RTLD_NEXT, SYMBOL(name))
 
 int stat(const char *path, struct stat *st)
 {
