@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "restore/page_writer.h"
 #include "syncd/base/err.h"
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
@@ -43,6 +44,7 @@ struct job {
 struct fetch {
     const struct image_fetch *o;
     struct image_fetched *result;
+    struct page_writer writer;
     uint64_t page_seed, skip_page;
     uint8_t *bits; /* pages that a newer part has */
     uint8_t *lost; /* salvage: pages of blocks that nobody has whole, and doubtful ones */
@@ -83,16 +85,16 @@ static int put_pages(struct fetch *f, const uint8_t *raw, const struct claim *cl
     uint64_t sum = 0;
     for (size_t i = 0; i < count; i++)
         sum += digest_page(f->page_seed, claims[i].page, raw + claims[i].raw_offset, size).summand;
-    for (size_t i = 0, n; f->o->fd >= 0 && i < count; i += n) {
+    int rc = 0;
+    for (size_t i = 0, n; rc == 0 && i < count; i += n) {
         n = 1;
         while (i + n < count && claims[i + n].page == claims[i].page + n &&
                claims[i + n].raw_offset == claims[i].raw_offset + n * size)
             n++;
-        if (io_pwrite_all(f->o->fd, raw + claims[i].raw_offset, n * size, claims[i].page << shift) <
-            0)
-            return err_sys(e, errno, f->o->entry->path, "cannot write the restored %s",
-                           f->o->entry->path);
+        rc = page_writer_put(&f->writer, claims[i].page, raw + claims[i].raw_offset, n, e);
     }
+    if (rc)
+        return rc;
     pthread_mutex_lock(&f->lock);
     f->sum += sum;
     f->pages += count;
@@ -243,15 +245,9 @@ static int claim_page(struct fetch *f, struct wanted *w, const struct block_walk
 
 static int flush_copied(struct fetch *f, struct err *e)
 {
-    if (f->copied_count == 0)
-        return 0;
-    size_t n = f->copied_count << f->o->entry->image.page_shift;
-    uint64_t at = f->copied_first << f->o->entry->image.page_shift;
+    size_t n = f->copied_count;
     f->copied_count = 0;
-    return f->o->fd >= 0 && io_pwrite_all(f->o->fd, f->copied, n, at) < 0
-               ? err_sys(e, errno, f->o->entry->path, "cannot write the restored %s",
-                         f->o->entry->path)
-               : 0;
+    return n ? page_writer_put(&f->writer, f->copied_first, f->copied, n, e) : 0;
 }
 
 /* Neighbours are written in one call. Only this thread is at it while a part is claimed. */
@@ -477,6 +473,7 @@ static void stop(struct fetch *f)
     free(f->bits);
     free(f->lost);
     free(f->copied);
+    page_writer_end(&f->writer);
     pthread_cond_destroy(&f->work);
     pthread_cond_destroy(&f->done);
     pthread_mutex_destroy(&f->lock);
@@ -550,8 +547,9 @@ static int fetch_once(const struct image_fetch *o, struct image_fetched *ret, st
     int rc = check_size(o, e);
     if (rc)
         return rc;
-    if (o->fd >= 0 && io_ftruncate(o->fd, entry_size(o->entry)) < 0)
-        return err_sys(e, errno, o->entry->path, "cannot make room for %s", o->entry->path);
+    rc = page_writer_begin(o->fd, o->entry, f.skip_page, &f.writer, e);
+    if (rc)
+        return rc;
     rc = start(&f, e);
     for (size_t i = o->snapshot->part_count; rc == 0 && i > 0; i--)
         rc = fetch_part(&f, &o->snapshot->parts[i - 1], e);

@@ -118,6 +118,13 @@ int io_fsync(int fd)
     return rc;
 }
 
+void io_write_back(int fd, uint64_t offset, uint64_t n)
+{
+    int before = errno;
+    sync_file_range(fd, (off_t)offset, (off_t)n, SYNC_FILE_RANGE_WRITE);
+    errno = before;
+}
+
 int io_ftruncate(int fd, uint64_t size)
 {
     int rc;

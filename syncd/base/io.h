@@ -32,6 +32,9 @@ int io_write_all(int fd, const void *p, size_t n);
 int io_pwrite_all(int fd, const void *p, size_t n, uint64_t offset);
 
 int io_fsync(int fd); /* a failure is final: the caller discards the file and writes again */
+/* Has the kernel begin to write these bytes to the disk, if it can; a failure shows at the fsync.
+ */
+void io_write_back(int fd, uint64_t offset, uint64_t n);
 int io_ftruncate(int fd, uint64_t size);
 int io_unlink(const char *path);
 int io_mkdir(const char *path, mode_t mode);
