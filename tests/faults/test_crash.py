@@ -18,6 +18,8 @@ def spread(rng, calls, count):
 
 
 class TestCrashMatrix(Case):
+    syncd_proof = True
+
     @at_level("default", timeout_s=3600)
     def test_backup(self):
         house = LocalHouse(self)

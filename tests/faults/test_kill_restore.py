@@ -25,6 +25,7 @@ def files_below(root):
 
 class TestKill(Case):
     """One house for all rounds: a database in WAL mode and a tree of small files."""
+    syncd_proof = True
 
     def setUp(self):
         super().setUp()

@@ -7,7 +7,7 @@ from oracle_engine import Engine
 
 
 class TestOracleEngine(Case):
-    syncd_first = True
+    syncd_first = syncd_proof = True
 
     @at_level("quick", timeout_s=3 * 3600)
     def test_every_snapshot_is_a_state_that_the_database_had(self):

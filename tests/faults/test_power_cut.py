@@ -31,6 +31,8 @@ def age(paths, seconds=OLD_S):
 
 
 class CutCase(Case):
+    syncd_proof = True
+
     def setUp(self):
         super().setUp()
         self.recorder = disk.Recorder(self.folder)

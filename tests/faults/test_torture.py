@@ -208,7 +208,8 @@ class TestCalls(TortureCase):
             if fault.endswith(("EINTR", "short")):
                 self.assertIn(result.exit, act.exits, f"{where}: {result}")
         finally:
-            self.mend()
+            if isinstance(act, CHANGING):
+                self.mend()
 
     @at_level("default", timeout_s=6 * 3600)
     def test_failing_calls_of_what_reads(self):

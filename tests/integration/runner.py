@@ -61,6 +61,7 @@ class Lines(unittest.TestResult):
     def __init__(self, preset):
         super().__init__()
         self.preset = preset
+        self.proved = set()  # not to be run again
 
     def startTest(self, test):
         super().startTest(test)
@@ -96,6 +97,9 @@ class Lines(unittest.TestResult):
             self._failed(subtest, err)
 
     def _failed(self, test, err):
+        whole = getattr(test, "test_case", test)
+        if issubclass(err[0], AssertionError) and getattr(whole, "syncd_proof", False):
+            self.proved.add(whole)
         details = self._exc_info_to_string(err, test)  # without the frames of unittest
         if hasattr(self, "told"):
             self.told.append(("FAIL", details))
@@ -143,8 +147,8 @@ def by_class(tests):
 
 
 def run_groups(groups, preset, failures):
-    """Passed, failed, skipped. What failed goes into the file `failures`: a line with name and
-    seed."""
+    """Passed, failed, skipped. What failed goes into the file `failures`: a line with name, seed and
+    whether it may be run again."""
     signal.signal(signal.SIGALRM, on_alarm)
     result = Lines(preset)
     for group in groups:
@@ -152,7 +156,8 @@ def run_groups(groups, preset, failures):
     # A failed subtest counts as its test.
     failed = {getattr(t, "test_case", t) for t, _ in result.errors + result.failures}
     for test in failed:
-        os.write(failures, f"{test.id()} {getattr(test, 'seed', 0)}\n".encode())
+        final = "final" if test in result.proved else "again"
+        os.write(failures, f"{test.id()} {getattr(test, 'seed', 0)} {final}\n".encode())
     skipped = len(result.skipped)
     return max(0, result.testsRun - len(failed) - skipped), len(failed), skipped
 
@@ -161,7 +166,9 @@ def run_again(a, failures):
     """How many of the tests that failed pass now."""
     failed = [line.split() for line in os.pread(failures, 1 << 20, 0).decode().splitlines()]
     passed = 0
-    for name, seed in failed if len(failed) <= AGAIN_MAX else []:
+    for name, seed, final in failed if len(failed) <= AGAIN_MAX else []:
+        if final == "final":
+            continue
         words = [sys.executable, os.path.abspath(__file__), "--preset", a.preset, "--seed", seed,
                  "--exactly", name, "--counts", os.devnull] + ([f"--{a.level}"] if a.level != "default" else [])
         say(f"again, alone: {name}\n")

@@ -12,6 +12,8 @@ MB = 1_000_000
 
 
 class TestKill(Case):
+    syncd_proof = True
+
     def commit(self, db, count, items):
         live = bank.connect(db)
         hand = bank.Hand(live, 1, self.rng)
