@@ -13,7 +13,6 @@
 #include "syncd/freshness.h"
 #include "syncd/hooks.h"
 #include "syncd/lock.h"
-#include "syncd/manners.h"
 #include "syncd/progress.h"
 #include "syncd/report.h"
 #include "syncd/runtime_dir.h"
@@ -503,7 +502,6 @@ int cmd_backup(const struct command_args *args, struct report *report)
 {
     struct session *s = NULL;
     struct err e = ERR_INIT;
-    manners_be_quiet();
     int rc = session_open(args, report, true, &s, &e);
     if (rc == 0)
         rc = check_words(args, s->conf, &e);

@@ -41,6 +41,7 @@ struct command {
     size_t min_words, max_words;
     const struct command_option *options; /* its own */
     bool stays_root;      /* started by root, it does not go on as the owner of state_dir */
+    bool is_quiet;        /* it gives way to what else the machine does (manners.h) */
     const char *summary;  /* one line of the list of commands */
     const char *details;  /* paragraphs of its help, separated by \n\n */
     const char *examples; /* whole lines, each ends in \n; "" for none */

@@ -198,6 +198,7 @@ const struct command command_table[] = {
         .arguments = "[SOURCE...]",
         .max_words = COMMAND_WORDS_MAX,
         .options = no_options,
+        .is_quiet = true,
         .summary = "Take snapshots and ship them now.",
         .details = "Takes a snapshot of each named source, or of all, and stores it on every "
                    "worker that answers. Exits with 0 when every source is complete on every "

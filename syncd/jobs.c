@@ -158,8 +158,9 @@ static int prepare_spawn(const struct spawn *s, posix_spawn_file_actions_t *acti
     sigemptyset(&none);
     signals_default(&plain);
     sigaddset(&plain, SIGHUP);
+    /* A session of its own is also a group of its own, which is what is signalled. */
     int rc = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                                      POSIX_SPAWN_SETPGROUP);
+                                                      POSIX_SPAWN_SETSID);
     if (rc == 0)
         rc = posix_spawnattr_setsigmask(attributes, &none);
     if (rc == 0)

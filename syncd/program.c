@@ -14,6 +14,7 @@
 #include "syncd/help.h"
 #include "syncd/identity.h"
 #include "syncd/journal.h"
+#include "syncd/manners.h"
 #include "syncd/report.h"
 #include "syncd/signals.h"
 
@@ -97,6 +98,9 @@ int program_run(const struct command *table, int argc, char *const argv[])
     }
     if (args_flag(&a, "help") || args_flag(&a, "version"))
         return report_finish(r, answer_help(table, &a, r));
+    if (a.command->is_quiet)
+        manners_be_quiet();
+    manners_quiet_session(); /* the daemon starts its jobs with a niceness and a session each */
     if (signals_start(&e) || go_on_as_owner(&a, &e))
         return report_finish(r, report_error(r, &e));
     int exit_code = a.command->run(&a, r);

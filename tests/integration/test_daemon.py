@@ -182,6 +182,51 @@ class TestStop(DaemonCase):
 
 
 @at_level("quick")
+class TestManners(DaemonCase):
+    """The databases' writers come first: niceness counts only among the threads of one session where
+    the kernel shares the processors out among sessions, so the session must have it too."""
+
+    def slow(self):
+        leader = self.two_workers(self.bank(size_bytes=10 * MB), proxies=True, every="1h")
+        for proxy in self.proxies:
+            proxy.rate_bytes = MB
+        return leader
+
+    def wait_for_bytes(self):
+        processes.wait_until(lambda: self.proxies[0].bytes_up > MB, 60, "1 MB went out")
+
+    def assert_niceness(self, pid, own, session):
+        found = processes.niceness(pid)
+        self.assertEqual(found, (own, None if found[1] is None else session))
+
+    def test_a_backup_in_a_session_of_its_own_gives_way(self):
+        run = self.slow().start("backup", own_session=True)
+        self.wait_for_bytes()
+        quiet = max(10, processes.niceness(os.getpid())[0])
+        self.assert_niceness(run.pid, quiet, quiet)
+        run.kill()
+
+    def test_a_session_of_others_is_left_as_it_is(self):
+        before = processes.niceness(os.getpid())
+        run = self.slow().start("backup")
+        self.wait_for_bytes()
+        self.assert_niceness(run.pid, max(10, before[0]), before[1])
+        self.assertEqual(processes.niceness(os.getpid()), before)
+        run.kill()
+
+    def test_a_daemons_jobs_give_way_and_it_does_not(self):
+        leader = self.slow()
+        before = processes.niceness(os.getpid())
+        run = leader.start("run", own_session=True)
+        self.wait_for_bytes()
+        jobs = processes.descendants(run.pid)
+        self.assertTrue(jobs)
+        for job in jobs:
+            self.assert_niceness(job, max(10, before[0]), max(10, before[0]))
+        self.assert_niceness(run.pid, before[0], max(before[0], 0))
+        self.stop(run)
+
+
 class TestReload(DaemonCase):
     def test_takes_over_a_good_config_whole(self):
         leader = self.two_workers(self.bank(), every="1h")

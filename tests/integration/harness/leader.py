@@ -43,11 +43,11 @@ class Result:
 class Run:
     """A command that is running. wait() answers with its Result."""
 
-    def __init__(self, argv, env, stdin=None, cwd=None):
+    def __init__(self, argv, env, stdin=None, cwd=None, own_session=False):
         self.argv = argv
         self.begun = time.monotonic()
         self.process = processes.start(
-            argv, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            argv, own_session, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL)
         self.pid = self.process.pid
         self._out = {}
@@ -206,9 +206,11 @@ class Leader:
     def argv(self, *args, json_output=False):
         return [program(), "-c", self.conf, *args, *(["--json"] if json_output else [])]
 
-    def start(self, *args, env=None, stdin=None, json_output=False, prefix=()):
+    def start(self, *args, env=None, stdin=None, json_output=False, prefix=(), own_session=False):
+        """own_session: as cron and systemd start it. Then a backup gives way to all other sessions
+        of the machine, those of other tests too."""
         run = Run([*prefix, *self.argv(*args, json_output=json_output)], self.environment(env),
-                  stdin, cwd=self.folder)
+                  stdin, cwd=self.folder, own_session=own_session)
         self.runs.append(run)
         return run
 

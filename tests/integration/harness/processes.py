@@ -16,12 +16,25 @@ def _die_with_parent():
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def start(argv, **kwargs):
-    """A child in a session of its own that is killed when the test runner dies.
+def start(argv, own_session=True, **kwargs):
+    """A child that is killed when the test runner dies, in a session or at least a process group of
+    its own.
 
     Call it from the main thread only: the kernel ties the child to the thread that started it."""
     kwargs.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.Popen(argv, start_new_session=True, preexec_fn=_die_with_parent, **kwargs)
+    apart = {"start_new_session": True} if own_session else {"process_group": 0}
+    return subprocess.Popen(argv, preexec_fn=_die_with_parent, **apart, **kwargs)
+
+
+def niceness(pid):
+    """(the process's, its session's); None for a kernel that does not know the latter."""
+    with open(f"/proc/{pid}/stat", "rb") as f:
+        own = int(f.read().rpartition(b")")[2].split()[16])
+    try:
+        with open(f"/proc/{pid}/autogroup", encoding="ascii") as f:
+            return own, int(f.read().split()[-1])
+    except (OSError, IndexError):
+        return own, None
 
 
 def parents():
