@@ -49,13 +49,13 @@ class Series:
 
 
 class House:
-    def __init__(self, folder):
+    def __init__(self, folder, workers_folder=None):
         self.ends = contextlib.ExitStack()
-        self.folder = tempfile.mkdtemp(prefix="syncd-bench-", dir=folder)
-        self.ends.callback(shutil.rmtree, self.folder)
+        self.folder = self.new_folder(folder)
+        theirs = self.new_folder(workers_folder) if workers_folder else self.folder
         self.workers = []
         for name in ("w1", "w2"):
-            sshd = Sshd(self.folder, name)
+            sshd = Sshd(theirs, name)
             self.ends.callback(sshd.kill)
             sshd.start()
             self.workers.append(sshd)
@@ -66,6 +66,11 @@ class House:
             sshd.authorize(self.keys.key + ".pub")
         with open(self.keys.known_hosts, "w", encoding="ascii") as f:
             f.writelines(s.known_hosts_line() for s in self.workers)
+
+    def new_folder(self, parent):
+        folder = tempfile.mkdtemp(prefix="syncd-bench-", dir=parent)
+        self.ends.callback(shutil.rmtree, folder)
+        return folder
 
     def close(self):
         self.ends.close()
@@ -157,8 +162,8 @@ class Watch:
         return max(self.seen.values())
 
 
-def backup(leader, expect=0, timeout_s=1800):
-    result = leader.start("backup", "db", json_output=True).wait(timeout_s)
+def backup(leader, expect=0, timeout_s=1800, own_session=False):
+    result = leader.start("backup", "db", json_output=True, own_session=own_session).wait(timeout_s)
     check_exit(result, expect)
     result.json = check_json("backup", result)
     return result
