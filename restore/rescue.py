@@ -55,6 +55,7 @@ WINDOW_FILES = 500          # files written at the same time
 WINDOW_SPANS = 20000        # pieces of blocks planned ahead
 
 PAGES, CHUNKS = 1, 2
+COLUMNS = 2                     # method of a block
 KNOWN_TAGS = range(2, 27, 2)
 FILE, DIRECTORY, SYMLINK, HARD_LINK, IMAGE, DUMP, CONFIG = range(1, 8)
 SQLITE, BOLT = 1, 2
@@ -275,6 +276,129 @@ def decompress(frames, length):
             return raw if zstd.wait() == 0 and len(raw) == length else None
 
 
+# ---- pages as columns --------------------------------------------------------------------------
+
+class Columns:
+    """The streams that a block's pages are made of (FORMAT.md 2.5)."""
+
+    NAMES = ("rest", "shapes", "headers", "high", "low", "rowids")
+    PER_KIND = 16
+
+    def __init__(self, data):
+        cursor = Cursor(data, 0, "columns")
+        lengths = [cursor.varint() for _ in range(len(self.NAMES) + 2 * self.PER_KIND)]
+        streams = [Cursor(cursor.take(length), 0, f"stream {number} of its columns")
+                   for number, length in enumerate(lengths)]
+        if not cursor.ended():
+            raise cursor.wrong("more than its streams")
+        self.streams = streams
+        for name, stream in zip(self.NAMES, streams):
+            setattr(self, name, stream)
+
+    def pages(self, size, count):
+        raw = b"".join(self.page(size) for _ in range(count))
+        for stream in self.streams:
+            if not stream.ended():
+                raise stream.wrong("bytes that belong to no page")
+        return raw
+
+    def page(self, size):
+        head = self.rest.data[self.rest.at:self.rest.at + 8]
+        if len(head) < 8:
+            raise self.rest.wrong("no page's head")
+        cells = head[3] << 8 | head[4]
+        if head[0] not in (0x0d, 0x0a) or not 1 <= cells <= (size - 8) // 2:
+            return self.rest.take(size)
+        page, used = bytearray(size), bytearray(size)
+        used[8:8 + 2 * cells] = b"\1" * (2 * cells)
+        rows = self.rows(page, used, head[0] == 0x0d, self.pointers(page, cells))
+        self.values(page, rows, len(self.NAMES) + (self.PER_KIND if head[0] == 0x0a else 0))
+        at = 0
+        while (at := used.find(0, at)) >= 0:
+            end = used.find(1, at)
+            end = size if end < 0 else end
+            page[at:end] = self.rest.take(end - at)
+            at = end
+        return bytes(page)
+
+    def pointers(self, page, cells):
+        at, found = len(page), []
+        for high, low in zip(self.high.take(cells), self.low.take(cells)):
+            at = at - (high << 8 | low) & 0xffff
+            found.append(at)
+        page[8:8 + 2 * cells] = struct.pack(f">{cells}H", *found)
+        return found
+
+    def rows(self, page, used, is_table, pointers):
+        """What stands before the columns; answers with (where they begin, their widths)."""
+        shapes, rows, rowid = [], [], 0
+        for at, number in zip(pointers, self.shapes.take(len(pointers))):
+            if number == 255:
+                continue
+            if number == len(shapes):
+                shapes.append(self.shape())
+            if number >= len(shapes):
+                raise self.shapes.wrong(f"a shape {number} of {len(shapes)}")
+            header, widths = shapes[number]
+            cell = sqlite_varint(len(header) + sum(widths))
+            if is_table:
+                rowid = rowid + self.rowids.zigzag() & M64
+                cell += sqlite_varint(rowid)
+            cell += header
+            begin, end = at + len(cell), at + len(cell) + sum(widths)
+            if end > len(page) or used.find(1, at, end) >= 0 or at < 8:
+                raise self.shapes.wrong(f"a row at {at} that has no place")
+            page[at:begin] = cell
+            used[at:end] = b"\1" * (end - at)
+            rows.append((begin, widths))
+        return rows
+
+    def shape(self):
+        """A record header and the widths of its columns."""
+        length = self.headers.bounded(1, 127, "length of a record header")
+        header, widths = Cursor(self.headers.take(length - 1), 0, "a record header"), []
+        while not header.ended():
+            kind = sqlite_varint_read(header)
+            if kind in (10, 11) or len(widths) == 64:
+                raise header.wrong(f"serial type {kind} of column {len(widths)}")
+            widths.append((0, 1, 2, 3, 4, 6, 8, 8, 0, 0)[kind] if kind < 12 else (kind - 12) // 2)
+        return bytes([length]) + header.data, widths
+
+    def values(self, page, rows, first_stream):
+        for column in range(max((len(widths) for _, widths in rows), default=0)):
+            stream = self.streams[first_stream + min(column, self.PER_KIND - 1)]
+            having = [(at + sum(widths[:column]), widths[column]) for at, widths in rows
+                      if column < len(widths)]
+            width = having[0][1]
+            if 2 <= width <= 64 and all(w == width for _, w in having):
+                planes = stream.take(width * len(having))
+                for number, (at, _) in enumerate(having):
+                    page[at:at + width] = planes[number::len(having)]
+            else:
+                for at, width in having:
+                    page[at:at + width] = stream.take(width)
+
+
+def sqlite_varint(value):
+    """Big-endian, seven bits a byte; of nine bytes the last is whole."""
+    if value >> 56:
+        return bytes([value >> 57 - 7 * i & 127 | 128 for i in range(8)] + [value & 255])
+    out = [value & 127]
+    while value := value >> 7:
+        out.append(value & 127 | 128)
+    return bytes(reversed(out))
+
+
+def sqlite_varint_read(cursor):
+    value = 0
+    for _ in range(8):
+        byte = cursor.unsigned(1)
+        value = value << 7 | byte & 127
+        if byte < 128:
+            return value
+    return value << 8 | cursor.unsigned(1)
+
+
 # ---- parts -------------------------------------------------------------------------------------
 
 class Part:
@@ -352,9 +476,9 @@ class Part:
             "<8sHHIQQ16s32s", header)
         if magic != b"syncdprt":
             raise Damage("header at offset 0: this is no part of syncd")
-        if version != 1 or flags != 0:
+        if version not in (1, 2) or flags != 0:
             raise Damage(f"header at offset 8: version {version}, flags {flags:#x}; this program "
-                         "reads version 1 without flags: get a newer one")
+                         "reads versions 1 and 2 without flags: get a newer one")
         if (epoch, sequence) != (self.epoch, self.sequence):
             raise Damage(f"header at offset 12 says {epoch}-{sequence}, unlike the name")
         if source.rstrip(b"\0") != self.source.encode():
@@ -380,7 +504,8 @@ class Part:
             digest_at = cursor.at
             cursor.take(32)
             held = cursor.bounded(1, MAX_ITEMS - items, "number of pages or chunks")
-            if kind not in (PAGES, CHUNKS) or method > 1 or (method == 0 and stored != raw):
+            if (kind not in (PAGES, CHUNKS) or method > COLUMNS or (method == 0 and stored != raw)
+                    or (method == COLUMNS and kind != PAGES)):
                 raise cursor.wrong(f"block {number} of kind {kind}, method {method}, lengths "
                                    f"{stored} and {raw}")
             row = (kind, method, stored, raw, offset, digest_at, cursor.at, held,
@@ -467,31 +592,42 @@ class Part:
             raw = self.blocks["raw"][number]
             try:
                 found[number] = data = self.stored(number)
-                if self.blocks["method"][number] == 1:
+                method = self.blocks["method"][number]
+                if method:
                     size = frame_content_size(data)
+                    if method == COLUMNS and (size is None or size > MAX_BLOCK):
+                        raise Damage(f"holds columns of {size} bytes")
                     if size is None:
-                        found[number] = self.decode_frame(number, data)
-                    elif size == raw:
-                        frames[number] = data
+                        found[number] = self.decode_frame(number, data, raw)
+                    elif size == raw or method == COLUMNS:
+                        frames[number] = data, size
                     else:
                         raise Damage(f"holds {size} bytes, {raw} are recorded")
             except Damage as e:
                 found[number] = e if ": block " in str(e) else self.block_damage(number, e)
-        length = sum(self.blocks["raw"][number] for number in frames)
-        together = decompress(frames.values(), length) if frames else None
+        length = sum(size for _, size in frames.values())
+        together = decompress([data for data, _ in frames.values()], length) if frames else None
         at = 0
-        for number, data in frames.items():
-            raw = self.blocks["raw"][number]
+        for number, (data, size) in frames.items():
             if together is not None:
-                found[number] = together[at:at + raw]
-                at += raw
+                found[number] = together[at:at + size]
+                at += size
             else:
-                found[number] = self.decode_frame(number, data)
+                found[number] = self.decode_frame(number, data, size)
+            if self.blocks["method"][number] == COLUMNS and not isinstance(found[number], Damage):
+                found[number] = self.join(number, found[number])
         return found
 
-    def decode_frame(self, number, data):
-        raw = decompress([data], self.blocks["raw"][number])
+    def decode_frame(self, number, data, size):
+        raw = decompress([data], size)
         return self.block_damage(number, "does not decompress") if raw is None else raw
+
+    def join(self, number, data):
+        """The pages of a block from their columns, or the Damage."""
+        try:
+            return Columns(data).pages(1 << self.pages(number)[0], self.blocks["count"][number])
+        except Damage as e:
+            return self.block_damage(number, e)
 
     def block_damage(self, number, why):
         return Damage(f"{self}: block {number} at offset {self.blocks['offset'][number]} {why}")

@@ -12,7 +12,7 @@
 
 struct err;
 
-#define PART_VERSION 1
+#define PART_VERSION 2 /* written; what is older is read, too */
 #define PART_HEADER_SIZE 80
 #define PART_TRAILER_SIZE 48
 #define PART_BLOCK_MAX 262144u /* raw bytes of a block, and so the most that is stored */
@@ -60,7 +60,8 @@ void part_header_encode(const struct part_header *h, uint8_t ret[static PART_HEA
 int part_header_decode(const uint8_t *p, const char *name, struct part_header *ret, struct err *e);
 
 enum block_kind { BLOCK_PAGES = 1, BLOCK_CHUNKS = 2 };
-enum block_method { BLOCK_PLAIN = 0, BLOCK_ZSTD = 1 };
+/* BLOCK_COLUMNS: pages as columns.h has them, in a zstd frame; since version 2. */
+enum block_method { BLOCK_PLAIN = 0, BLOCK_ZSTD = 1, BLOCK_COLUMNS = 2 };
 
 struct part_block {
     uint8_t kind, method, page_shift;

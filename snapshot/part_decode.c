@@ -77,7 +77,8 @@ static bool decode_block(struct decode *d, struct part_block *b)
     b->digest = cursor_take(&d->c, DIGEST_SIZE);
     uint64_t count = cursor_varint(&d->c);
     if (d->c.bad || stored == 0 || stored > PART_BLOCK_MAX || raw == 0 || raw > PART_BLOCK_MAX ||
-        b->method > BLOCK_ZSTD || (b->method == BLOCK_PLAIN && stored != raw) || count == 0 ||
+        b->method > BLOCK_COLUMNS || (b->method == BLOCK_COLUMNS && b->kind != BLOCK_PAGES) ||
+        (b->method == BLOCK_PLAIN && stored != raw) || count == 0 ||
         count > PART_ITEMS_MAX - d->m->page_total - d->m->chunk_total)
         return false;
     b->stored_bytes = (uint32_t)stored;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <zstd.h>
 
+#include "snapshot/columns.h"
 #include "syncd/base/err.h"
 #include "syncd/base/mem.h"
 #include "transport/store.h"
@@ -131,7 +132,9 @@ int part_open(struct store *s, const char *source, const struct part_ref *want, 
 
 struct block_reader {
     ZSTD_DCtx *zstd;
+    struct columns *columns;
     uint8_t stored[PART_BLOCK_MAX];
+    uint8_t unpacked[PART_BLOCK_MAX]; /* columns that will be pages */
     uint8_t raw[PART_BLOCK_MAX];
     /* The block read last: neighbouring small files lie in the same one. NULL: none. */
     const uint8_t *held;
@@ -146,8 +149,9 @@ int block_reader_new(struct block_reader **ret, struct err *e)
         return err_nomem(e);
     r->held = NULL;
     r->zstd = ZSTD_createDCtx();
-    if (!r->zstd) {
-        free(r);
+    r->columns = columns_new();
+    if (!r->zstd || !r->columns) {
+        block_reader_free(r);
         return err_nomem(e);
     }
     *ret = r;
@@ -159,12 +163,28 @@ void block_reader_free(struct block_reader *r)
     if (!r)
         return;
     ZSTD_freeDCtx(r->zstd);
+    columns_free(r->columns);
     free(r);
 }
 
 void block_reader_freep(struct block_reader **r)
 {
     block_reader_free(*r);
+}
+
+static bool unpack_zstd(struct block_reader *r, const struct part_block *b, const uint8_t *stored)
+{
+    size_t n = ZSTD_decompressDCtx(r->zstd, r->raw, b->raw_bytes, stored, b->stored_bytes);
+    return !ZSTD_isError(n) && n == b->raw_bytes;
+}
+
+static bool unpack_columns(struct block_reader *r, const struct part_block *b,
+                           const uint8_t *stored)
+{
+    size_t n =
+        ZSTD_decompressDCtx(r->zstd, r->unpacked, sizeof r->unpacked, stored, b->stored_bytes);
+    return !ZSTD_isError(n) && columns_join(r->columns, r->unpacked, n, b->page_shift,
+                                            b->raw_bytes >> b->page_shift, r->raw);
 }
 
 int block_unpack(struct block_reader *r, const struct part_block *b, const char *path,
@@ -181,8 +201,7 @@ int block_unpack(struct block_reader *r, const struct part_block *b, const char 
         *ret_raw = stored;
         return 0;
     }
-    size_t n = ZSTD_decompressDCtx(r->zstd, r->raw, b->raw_bytes, stored, b->stored_bytes);
-    if (ZSTD_isError(n) || n != b->raw_bytes)
+    if (!(b->method == BLOCK_COLUMNS ? unpack_columns(r, b, stored) : unpack_zstd(r, b, stored)))
         return err_set(e, ERR_DAMAGED, path,
                        "%s is damaged: the block at byte %" PRIu64 " does not unpack to %" PRIu32
                        " bytes",

@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <zstd.h>
 
+#include "snapshot/columns.h"
 #include "snapshot/pipeline_internal.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/io.h"
@@ -39,16 +40,32 @@ static bool cancelled(const struct pipeline *p)
 
 /* ---- compressing ---- */
 
+/* A compressing thread's own. */
+struct compressor {
+    ZSTD_CCtx *zstd;
+    struct columns *columns;
+};
+
 /* Compresses outside the lock. The message that is made is the slot's until it is queued. */
-static int compress_slot(struct slot *s, ZSTD_CCtx *zstd, struct err *e)
+static int compress_slot(struct slot *s, struct compressor *c, struct err *e)
 {
     s->stored = message_new(MESSAGE_DATA, s->raw_bytes);
     if (!s->stored)
         return err_nomem(e);
-    size_t n = s->raw_bytes < 2 ? 0
-                                : ZSTD_compressCCtx(zstd, s->stored->data, s->raw_bytes - 1, s->raw,
-                                                    s->raw_bytes, s->level);
-    s->method = n == 0 || ZSTD_isError(n) ? BLOCK_PLAIN : BLOCK_ZSTD;
+    const uint8_t *from = s->raw;
+    size_t n = 0, from_bytes = 0;
+    s->method = BLOCK_COLUMNS;
+    if (s->kind == BLOCK_PAGES)
+        from_bytes = columns_split(c->columns, s->raw, s->page_shift, s->count, &from);
+    if (from_bytes == 0) {
+        s->method = BLOCK_ZSTD;
+        from_bytes = s->raw_bytes;
+    }
+    if (s->raw_bytes > 1)
+        n = ZSTD_compressCCtx(c->zstd, s->stored->data, s->raw_bytes - 1, from, from_bytes,
+                              s->level);
+    if (n == 0 || ZSTD_isError(n))
+        s->method = BLOCK_PLAIN;
     if (s->method == BLOCK_PLAIN) {
         n = s->raw_bytes;
         memcpy(s->stored->data, s->raw, n);
@@ -76,11 +93,12 @@ static struct slot *next_ready(struct pipeline *p)
 static void *compress_main(void *arg)
 {
     struct pipeline *p = arg;
-    ZSTD_CCtx *zstd = ZSTD_createCCtx();
+    struct compressor c = {.zstd = ZSTD_createCCtx(), .columns = columns_new()};
+    bool ready = c.zstd && c.columns;
     pthread_mutex_lock(&p->lock);
-    if (!zstd)
+    if (!ready)
         err_nomem(&p->fatal);
-    while (!p->stopping && zstd) {
+    while (!p->stopping && ready) {
         struct slot *s = next_ready(p);
         if (!s) {
             pthread_cond_wait(&p->work, &p->lock);
@@ -88,7 +106,7 @@ static void *compress_main(void *arg)
         }
         pthread_mutex_unlock(&p->lock);
         struct err e = ERR_INIT;
-        int rc = compress_slot(s, zstd, &e);
+        int rc = compress_slot(s, &c, &e);
         pthread_mutex_lock(&p->lock);
         if (rc)
             p->fatal = e;
@@ -99,7 +117,8 @@ static void *compress_main(void *arg)
     }
     pthread_cond_broadcast(&p->progress);
     pthread_mutex_unlock(&p->lock);
-    ZSTD_freeCCtx(zstd);
+    ZSTD_freeCCtx(c.zstd);
+    columns_free(c.columns);
     return NULL;
 }
 

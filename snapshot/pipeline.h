@@ -1,7 +1,7 @@
 /* The way of new pages and chunks to the workers:
  *
- *   caller -> block of 256 KiB -> zstd + BLAKE2b (all cores) -> parts, in order -> one sender a
- * worker
+ *   caller -> block of 256 KiB -> columns, zstd, BLAKE2b (all cores) -> parts, in order -> one
+ * sender a worker
  *
  * One thread (the caller's) adds; it is the only one that ever waits for room. Memory is bounded by
  * the number of blocks in work and by queue_bytes, whatever the sizes of database and part.

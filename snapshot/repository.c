@@ -85,8 +85,9 @@ int repository_encode(const struct repository *r, struct buf *to, struct err *e)
     hex_encode(r->id, REPO_ID_SIZE, id);
     hex_encode(r->seed, SEED_SIZE, seed);
     clock_rfc3339(r->created_us, created);
-    json_auto_t *j = json_pack("{s:i, s:s, s:s, s:s, s:s}", "format", PART_VERSION, "repository",
-                               id, "seed", seed, "leader", r->leader, "created", created);
+    json_auto_t *j =
+        json_pack("{s:i, s:s, s:s, s:s, s:s}", "format", REPOSITORY_FORMAT, "repository", id,
+                  "seed", seed, "leader", r->leader, "created", created);
     return put_json(j, to, e);
 }
 
@@ -100,10 +101,10 @@ int repository_decode(const void *p, size_t n, const char *where, struct reposit
     if (!j || json_unpack(j, "{s:i, s:s, s:s, s:s, s:s}", "format", &version, "repository", &id,
                           "seed", &seed, "leader", &leader, "created", &created) < 0)
         return err_set(e, ERR_DAMAGED, where, "%s: syncd.repo is damaged", where);
-    if (version != PART_VERSION)
+    if (version != REPOSITORY_FORMAT)
         return err_set(e, ERR_VERSION, where,
                        "%s: the repository has format version %d; this syncd reads version %d",
-                       where, version, PART_VERSION);
+                       where, version, REPOSITORY_FORMAT);
     if (!hex_decode(id, r.id, REPO_ID_SIZE) || !hex_decode(seed, r.seed, SEED_SIZE) ||
         strlen(leader) >= sizeof r.leader)
         return err_set(e, ERR_DAMAGED, where, "%s: syncd.repo is damaged", where);

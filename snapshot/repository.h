@@ -10,6 +10,8 @@ struct store;
 
 #define TOKEN_SIZE 16
 #define EPOCH_SOURCES_MAX 256
+#define REPOSITORY_FORMAT                                                                          \
+    1 /* of the folder and its small files; parts have a version of their own */
 
 struct repository {
     uint8_t id[REPO_ID_SIZE];

@@ -605,7 +605,7 @@ class TestDamage(Case):
 
     def test_parts_that_are_not_what_they_say(self):
         good = [entry(FILE, b"/f", t18=0)]
-        for more in ({"version": 2}, {"flags": 1}, {"repository": bytes(16)},
+        for more in ({"version": 3}, {"version": 0}, {"flags": 1}, {"repository": bytes(16)},
                      {"header_source": "t"}, {"shown_id": "ab" * 32}):
             self.writer.snapshot(good, **more)
             self.restore(code=1)

@@ -1,0 +1,176 @@
+/* Columns into pages. All that comes in is a worker's word: nothing is read past a stream's end,
+ * and nothing is written that lies outside of its page or was written before. */
+#include "snapshot/columns_internal.h"
+#include "syncd/base/buf.h"
+#include "syncd/base/mem.h"
+
+struct joining {
+    struct page_rows *p;
+    struct cursor streams[STREAMS];
+    uint8_t *page;
+};
+
+static bool open_streams(struct joining *j, const uint8_t *from, size_t n)
+{
+    uint64_t lengths[STREAMS];
+    struct cursor c = cursor_of(from, n);
+    for (unsigned s = 0; s < STREAMS; s++)
+        lengths[s] = cursor_varint(&c);
+    for (unsigned s = 0; s < STREAMS && !c.bad; s++) {
+        if (lengths[s] > cursor_left(&c))
+            return false;
+        j->streams[s] = cursor_of(cursor_take(&c, (size_t)lengths[s]), (size_t)lengths[s]);
+    }
+    return !c.bad && cursor_left(&c) == 0;
+}
+
+static bool join_pointers(struct joining *j)
+{
+    const uint8_t *high = cursor_take(&j->streams[STREAM_POINTERS_HIGH], j->p->cells);
+    const uint8_t *low = cursor_take(&j->streams[STREAM_POINTERS_LOW], j->p->cells);
+    uint16_t at = (uint16_t)j->p->page_bytes;
+    if (!high || !low)
+        return false;
+    for (uint32_t i = 0; i < j->p->cells; i++) {
+        at = (uint16_t)(at - (high[i] << 8 | low[i]));
+        j->page[PAGE_HEAD + 2 * i] = (uint8_t)(at >> 8);
+        j->page[PAGE_HEAD + 2 * i + 1] = (uint8_t)at;
+    }
+    return true;
+}
+
+/* The shape with that number; the next number brings a new one. */
+static const struct shape *shape_numbered(struct joining *j, uint8_t number)
+{
+    struct page_rows *p = j->p;
+    struct cursor *headers = &j->streams[STREAM_HEADERS];
+    if (number < p->shape_count)
+        return &p->shapes[number];
+    if (number > p->shape_count ||
+        !shape_parse(headers->p, cursor_left(headers), &p->shapes[number]))
+        return NULL;
+    cursor_take(headers, p->shapes[number].header_bytes);
+    p->columns = MAX(p->columns, (unsigned)p->shapes[number].columns);
+    return &p->shapes[p->shape_count++];
+}
+
+/* What stands before a row's columns. */
+static bool join_cell(struct joining *j, uint8_t number, uint32_t at, uint64_t *rowid)
+{
+    struct page_rows *p = j->p;
+    uint8_t head[18];
+    const struct shape *s = shape_numbered(j, number);
+    if (!s)
+        return false;
+    unsigned n = sqlite_varint_put(head, s->record_bytes);
+    if (p->kind == PAGE_TABLE) {
+        *rowid += (uint64_t)cursor_zigzag(&j->streams[STREAM_ROWIDS]);
+        n += sqlite_varint_put(head + n, *rowid);
+    }
+    if (at < p->first_cell || at >= p->page_bytes || n + s->record_bytes > p->page_bytes - at ||
+        !page_rows_use(p, at, at + n + s->record_bytes))
+        return false;
+    memcpy(j->page + at, head, n);
+    memcpy(j->page + at + n, s->header, s->header_bytes);
+    p->shape_of[p->rows] = number;
+    p->at[p->rows++] = at + n + s->header_bytes;
+    return true;
+}
+
+static bool join_cells(struct joining *j)
+{
+    const uint8_t *shapes = cursor_take(&j->streams[STREAM_SHAPES], j->p->cells);
+    uint64_t rowid = 0;
+    if (!shapes)
+        return false;
+    for (uint32_t i = 0; i < j->p->cells; i++) {
+        const uint8_t *pointer = j->page + PAGE_HEAD + 2 * (size_t)i;
+        if (shapes[i] != SHAPE_NONE &&
+            !join_cell(j, shapes[i], (uint32_t)pointer[0] << 8 | pointer[1], &rowid))
+            return false;
+    }
+    return true;
+}
+
+static bool join_planes(struct joining *j, unsigned k, struct column column, struct cursor *stream)
+{
+    struct page_rows *p = j->p;
+    const uint8_t *from = cursor_take(stream, (size_t)column.planes * column.count);
+    uint32_t done = 0;
+    if (!from)
+        return false;
+    for (uint32_t i = 0; i < p->rows; i++) {
+        if (k >= p->shapes[p->shape_of[i]].columns)
+            continue;
+        uint8_t *to = j->page + p->at[i];
+        for (uint32_t at = 0; at < column.planes; at++)
+            to[at] = from[at * column.count + done];
+        p->at[i] += column.planes;
+        done++;
+    }
+    return true;
+}
+
+static bool join_values(struct joining *j, unsigned k, struct cursor *stream)
+{
+    struct page_rows *p = j->p;
+    for (uint32_t i = 0; i < p->rows; i++) {
+        const struct shape *s = &p->shapes[p->shape_of[i]];
+        if (k >= s->columns)
+            continue;
+        const uint8_t *from = cursor_take(stream, s->widths[k]);
+        if (!from)
+            return false;
+        memcpy(j->page + p->at[i], from, s->widths[k]);
+        p->at[i] += s->widths[k];
+    }
+    return true;
+}
+
+static bool join_columns(struct joining *j)
+{
+    for (unsigned k = 0; k < j->p->columns; k++) {
+        struct column column = page_rows_column(j->p, k);
+        struct cursor *stream = &j->streams[column_stream(j->p->kind, k)];
+        if (!(column.planes ? join_planes(j, k, column, stream) : join_values(j, k, stream)))
+            return false;
+    }
+    return true;
+}
+
+static bool join_rest(void *arg, uint32_t from, uint32_t to)
+{
+    struct joining *j = arg;
+    const uint8_t *data = cursor_take(&j->streams[STREAM_REST], to - from);
+    if (data)
+        memcpy(j->page + from, data, to - from);
+    return data != NULL;
+}
+
+static bool join_page(struct joining *j, uint32_t page_bytes)
+{
+    const struct cursor *rest = &j->streams[STREAM_REST];
+    if (cursor_left(rest) < PAGE_HEAD)
+        return false;
+    page_rows_begin(j->p, rest->p, page_bytes);
+    if (j->p->kind != PAGE_OTHER && (!join_pointers(j) || !join_cells(j) || !join_columns(j)))
+        return false;
+    return page_rows_rest(j->p, join_rest, j);
+}
+
+bool columns_join(struct columns *c, const uint8_t *from, size_t n, uint8_t page_shift,
+                  uint32_t count, uint8_t *raw)
+{
+    struct joining j = {.p = &c->rows};
+    if (!open_streams(&j, from, n))
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        j.page = raw + ((size_t)i << page_shift);
+        if (!join_page(&j, UINT32_C(1) << page_shift))
+            return false;
+    }
+    for (unsigned s = 0; s < STREAMS; s++)
+        if (j.streams[s].bad || cursor_left(&j.streams[s]) != 0)
+            return false;
+    return true;
+}
