@@ -5,6 +5,11 @@
 #include "syncd/base/err.h"
 #include "syncd/base/mem.h"
 
+/* Less than one in so many of a part's bytes still in use: it is mostly dead weight. Simulated over
+ * 31 days of 15-minute snapshots, 66 of 21,362 pages each: the parts listed at the end hold 1.7
+ * times the database instead of 3.4, at most 2.4 instead of 4.6, for 13 % more pages shipped. */
+#define DEAD_WEIGHT_SHARE 3
+
 /* One bit a page of each of the parent's images: a newer listed part has it. */
 struct claimed {
     uint64_t image, page_count;
@@ -19,6 +24,7 @@ struct counting {
     struct live {
         size_t index;   /* in the list */
         uint64_t bytes; /* still in use */
+        uint64_t held;  /* all that it holds */
         bool pinned;    /* holds what a carried-over entry needs */
     } * parts;
 };
@@ -106,6 +112,7 @@ static int count_live(struct plan *p, struct counting *c, size_t *ret_bad, struc
         count_runs(p, f, live);
         for (size_t k = 0; k < f->meta->block_count; k++) {
             const struct part_block *b = &f->meta->blocks[k];
+            live->held += b->raw_bytes;
             struct claimed *m = b->kind == BLOCK_PAGES ? find_claimed(c, b->image) : NULL;
             uint64_t pages = m ? count_block(m, b) : 0;
             live->bytes += pages << b->page_shift;
@@ -125,9 +132,52 @@ static int fewest_first(const void *x, const void *y)
     return a->index < b->index ? -1 : 1;
 }
 
+static bool is_dead_weight(const struct live *x)
+{
+    return !x->pinned && x->bytes < x->held / DEAD_WEIGHT_SHARE;
+}
+
+/* Those that hold the least for what they weigh come first. */
+static int deadest_first(const void *x, const void *y)
+{
+    const struct live *a = x, *b = y;
+    double left = (double)a->bytes / (double)MAX(a->held, UINT64_C(1));
+    double right = (double)b->bytes / (double)MAX(b->held, UINT64_C(1));
+    if (left < right || left > right)
+        return left < right ? -1 : 1;
+    return a->index < b->index ? -1 : 1;
+}
+
 static int compare_refs(const void *a, const void *b)
 {
     return part_order(a, b);
+}
+
+static void leave_off_one(struct plan *p, const struct live *x)
+{
+    p->left_off[p->left_off_count++] = p->listed[x->index];
+    memset(&p->listed[x->index], 0, sizeof *p->listed);
+}
+
+/* Beside the ones with the fewest pages those that are mostly dead weight: a restore has to read
+ * them whole for the little that is in use. They cost the run at most what the others once did. */
+static void leave_off_parts(struct plan *p, struct counting *c)
+{
+    uint64_t bytes = 0;
+    size_t n = 0;
+    qsort(c->parts, c->part_count, sizeof *c->parts, fewest_first);
+    for (; n < MIN(c->part_count, (size_t)PLAN_DROP) && !c->parts[n].pinned; n++) {
+        bytes += c->parts[n].held;
+        leave_off_one(p, &c->parts[n]);
+    }
+    qsort(c->parts + n, c->part_count - n, sizeof *c->parts, deadest_first);
+    for (; n < c->part_count; n++) {
+        const struct live *x = &c->parts[n];
+        if (!is_dead_weight(x) || x->bytes > bytes)
+            continue;
+        bytes -= x->bytes;
+        leave_off_one(p, x);
+    }
 }
 
 static int leave_off(struct plan *p, struct counting *c, struct err *e)
@@ -135,14 +185,10 @@ static int leave_off(struct plan *p, struct counting *c, struct err *e)
     size_t kept = 0;
     free(p->left_off);
     p->left_off_count = 0;
-    p->left_off = mem_alloc(PLAN_DROP, sizeof *p->left_off);
+    p->left_off = mem_alloc(c->part_count, sizeof *p->left_off);
     if (!p->left_off)
         return err_nomem(e);
-    qsort(c->parts, c->part_count, sizeof *c->parts, fewest_first);
-    for (size_t i = 0; i < MIN(c->part_count, (size_t)PLAN_DROP) && !c->parts[i].pinned; i++) {
-        p->left_off[p->left_off_count++] = p->listed[c->parts[i].index];
-        memset(&p->listed[c->parts[i].index], 0, sizeof *p->listed);
-    }
+    leave_off_parts(p, c);
     qsort(p->left_off, p->left_off_count, sizeof *p->left_off, compare_refs);
     for (size_t i = 0; i < p->listed_count; i++)
         if (p->listed[i].size_bytes)

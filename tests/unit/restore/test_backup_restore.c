@@ -113,6 +113,26 @@ static void worker_that_was_away_gets_packs(void **state)
     restore_and_compare(w, "away");
 }
 
+/* The snapshot that the last backup made. */
+static void read_newest(struct lab *w, struct snapshot *ret)
+{
+    struct pool pool;
+    struct err e = ERR_INIT;
+    lab_open_pool(w, &pool);
+    struct part_ref ref = w->result.snapshot;
+    if (pool_snapshot(&pool, &ref, ret, &e))
+        fail_msg("%s", e.message);
+    pool_close(&pool);
+}
+
+static void change_one_row(struct lab *w, int id)
+{
+    char text[100];
+    snprintf(text, sizeof text, "UPDATE t SET v = randomblob(300) WHERE id = %d", id);
+    lab_sql(w, text);
+    lab_backup(w);
+}
+
 static void the_list_of_parts_stays_short(void **state)
 {
     struct lab *w = *state;
@@ -120,25 +140,38 @@ static void the_list_of_parts_stays_short(void **state)
     lab_fill(w, 2000);
     w->present[1] = false;
     for (int i = 0; i < 200; i++) {
-        char text[100];
-        struct pool pool;
-        struct err e = ERR_INIT;
         OWN_SNAPSHOT struct snapshot s = {0};
-        snprintf(text, sizeof text, "UPDATE t SET v = randomblob(300) WHERE id = %d",
-                 1 + (i * 37) % 2000);
-        lab_sql(w, text);
-        lab_backup(w);
-        lab_open_pool(w, &pool);
-        struct part_ref ref = w->result.snapshot;
-        if (pool_snapshot(&pool, &ref, &s, &e))
-            fail_msg("%s", e.message);
-        pool_close(&pool);
+        change_one_row(w, 1 + (i * 37) % 2000);
+        read_newest(w, &s);
         longest = s.part_count > longest ? s.part_count : longest;
         consolidated += w->result.consolidated;
     }
     assert_true(longest <= 128);
     assert_true(consolidated >= 1);
     restore_and_compare(w, "many");
+}
+
+/* The first part has more pages in use than any of the small ones, but few for what a restore would
+ * have to read of it. */
+static void dead_weight_is_left_off(void **state)
+{
+    struct lab *w = *state;
+    bool listed = false;
+    lab_fill(w, 2000);
+    w->present[1] = false;
+    lab_backup(w);
+    struct part_ref first = w->result.snapshot;
+    lab_sql(w, "UPDATE t SET v = randomblob(300) WHERE id <= 1700");
+    lab_backup(w);
+    for (int i = 0; i < 140 && !w->result.consolidated; i++)
+        change_one_row(w, 1 + (i * 37) % 1700);
+    assert_true(w->result.consolidated);
+    OWN_SNAPSHOT struct snapshot s = {0};
+    read_newest(w, &s);
+    for (size_t i = 0; i < s.part_count; i++)
+        listed |= part_same(&s.parts[i], &first);
+    assert_false(listed);
+    restore_and_compare(w, "lighter");
 }
 
 static void lost_and_rotten_parts_heal_by_themselves(void **state)
@@ -166,6 +199,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(unchanged_ships_nothing, lab_setup, lab_teardown),
         cmocka_unit_test_setup_teardown(worker_that_was_away_gets_packs, lab_setup, lab_teardown),
         cmocka_unit_test_setup_teardown(the_list_of_parts_stays_short, lab_setup, lab_teardown),
+        cmocka_unit_test_setup_teardown(dead_weight_is_left_off, lab_setup, lab_teardown),
         cmocka_unit_test_setup_teardown(lost_and_rotten_parts_heal_by_themselves, lab_setup,
                                         lab_teardown),
     };
