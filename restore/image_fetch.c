@@ -8,80 +8,30 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "restore/page_writer.h"
+#include "restore/image_fetch_internal.h"
 #include "syncd/base/err.h"
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
 #include "transport/store.h"
 
-#define JOB_BYTES (1u << 20)
-#define JOBS 4
-#define THREADS_MAX 4
 #define SQLITE_LOCK_BYTE 0x40000000u
 
-/* One page that the plan wants out of a block. */
-struct claim {
-    uint64_t page, fingerprint;
-    uint32_t raw_offset;
-};
-
-/* A block of the part in hand that has pages which are wanted. */
-struct wanted {
-    const struct part_block *block;
-    size_t index; /* in the part */
-    size_t first_claim, claim_count;
-};
-
-/* Neighbouring wanted blocks, read together. */
-struct job {
-    enum { JOB_FREE, JOB_READY, JOB_WORKING } state;
-    const struct wanted *wanted;
-    size_t count;
-    uint32_t bytes;
-    uint8_t *data;
-};
-
-struct fetch {
-    const struct image_fetch *o;
-    struct image_fetched *result;
-    struct page_writer writer;
-    uint64_t page_seed, skip_page;
-    uint8_t *bits; /* pages that a newer part has */
-    uint8_t *lost; /* salvage: pages of blocks that nobody has whole, and doubtful ones */
-    bool doubtful; /* salvage: a part newer than the one in hand could not be read */
-
-    /* Of the part in hand; changed only while no job is under way. */
-    size_t wanted_count, wanted_cap, claim_count, claim_cap;
-    struct wanted *wanted;
-    struct claim *claims;
-    char part_path[SOURCE_NAME_SIZE + 1 + PART_NAME_SIZE];
-
-    pthread_mutex_t lock;
-    pthread_cond_t work, done;
-    bool stopping;
-    struct err fatal;
-    struct job jobs[JOBS];
-    unsigned thread_count;
-    pthread_t threads[THREADS_MAX];
-    uint64_t sum, pages, done_bytes, told_bytes;
-
-    uint8_t *copied; /* JOB_BYTES of pages from the base file that wait to be written; or NULL */
-    uint64_t copied_first;
-    size_t copied_count;
-
-    /* Blocks that failed on the worker that they were read from; read again elsewhere. */
-    size_t failed_count, failed_cap;
-    const struct wanted **failed;
-};
-
 /* ---- pages ---- */
+
+void fetch_count(struct fetch *f, uint64_t sum, size_t pages)
+{
+    pthread_mutex_lock(&f->lock);
+    f->sum += sum;
+    f->pages += pages;
+    f->done_bytes += (uint64_t)pages << f->o->entry->image.page_shift;
+    pthread_mutex_unlock(&f->lock);
+}
 
 /* Writes claimed pages out of an unpacked block; neighbours in one call. */
 static int put_pages(struct fetch *f, const uint8_t *raw, const struct claim *claims, size_t count,
                      struct err *e)
 {
-    uint8_t shift = f->o->entry->image.page_shift;
-    uint32_t size = 1u << shift;
+    uint32_t size = 1u << f->o->entry->image.page_shift;
     uint64_t sum = 0;
     for (size_t i = 0; i < count; i++)
         sum += digest_page(f->page_seed, claims[i].page, raw + claims[i].raw_offset, size).summand;
@@ -93,24 +43,20 @@ static int put_pages(struct fetch *f, const uint8_t *raw, const struct claim *cl
             n++;
         rc = page_writer_put(&f->writer, claims[i].page, raw + claims[i].raw_offset, n, e);
     }
-    if (rc)
-        return rc;
-    pthread_mutex_lock(&f->lock);
-    f->sum += sum;
-    f->pages += count;
-    f->done_bytes += count << shift;
-    pthread_mutex_unlock(&f->lock);
-    return 0;
+    if (rc == 0)
+        fetch_count(f, sum, count);
+    return rc;
 }
 
 /* ---- the working threads ---- */
 
-static int remember_failed(struct fetch *f, const struct wanted *w, struct err *e)
+static int remember_failed(struct fetch *f, struct fetch_part *p, const struct wanted *w,
+                           struct err *e)
 {
     pthread_mutex_lock(&f->lock);
-    int rc = mem_grow(&f->failed, &f->failed_cap, f->failed_count + 1, sizeof *f->failed);
+    int rc = mem_grow(&p->failed, &p->failed_cap, p->failed_count + 1, sizeof *p->failed);
     if (rc == 0)
-        f->failed[f->failed_count++] = w;
+        p->failed[p->failed_count++] = w;
     pthread_mutex_unlock(&f->lock);
     return rc ? err_nomem(e) : 0;
 }
@@ -121,23 +67,32 @@ static int do_job(struct fetch *f, const struct job *j, struct block_reader *r, 
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < j->count; i++) {
         const struct wanted *w = &j->wanted[i];
+        struct part_block block = w->block;
         const uint8_t *raw;
-        rc = block_unpack(r, w->block, f->part_path, j->data + at, &raw, e);
-        at += w->block->stored_bytes;
+        block.digest = w->digest;
+        rc = block_unpack(r, &block, j->part->path, j->data + at, &raw, e);
+        at += block.stored_bytes;
         if (rc == 0)
-            rc = put_pages(f, raw, f->claims + w->first_claim, w->claim_count, e);
+            rc = put_pages(f, raw, j->part->claims + w->first_claim, w->claim_count, e);
         else if (rc == ERR_DAMAGED)
-            rc = remember_failed(f, w, e);
+            rc = remember_failed(f, j->part, w, e);
     }
     return rc;
 }
 
 static struct job *next_job(struct fetch *f)
 {
-    for (size_t i = 0; i < JOBS; i++)
+    for (size_t i = 0; i < FETCH_JOBS; i++)
         if (f->jobs[i].state == JOB_READY)
             return &f->jobs[i];
     return NULL;
+}
+
+static void job_is_over(struct fetch *f, struct job *j)
+{
+    j->state = JOB_FREE;
+    j->part->jobs--;
+    pthread_cond_broadcast(&f->done);
 }
 
 static void *work_main(void *arg)
@@ -153,10 +108,9 @@ static void *work_main(void *arg)
         struct job *j = next_job(f);
         if (!j || f->fatal.code) {
             if (j)
-                j->state = JOB_FREE; /* after a failure the rest is only cleared away */
+                job_is_over(f, j); /* after a failure the rest is only cleared away */
             else
                 pthread_cond_wait(&f->work, &f->lock);
-            pthread_cond_broadcast(&f->done);
             continue;
         }
         j->state = JOB_WORKING;
@@ -165,8 +119,7 @@ static void *work_main(void *arg)
         pthread_mutex_lock(&f->lock);
         if (rc)
             f->fatal = e;
-        j->state = JOB_FREE;
-        pthread_cond_broadcast(&f->done);
+        job_is_over(f, j);
     }
     pthread_mutex_unlock(&f->lock);
     block_reader_free(r);
@@ -196,7 +149,7 @@ static struct job *free_job(struct fetch *f)
     struct job *free_one = NULL;
     pthread_mutex_lock(&f->lock);
     while (!free_one) {
-        for (size_t i = 0; i < JOBS; i++)
+        for (size_t i = 0; i < FETCH_JOBS; i++)
             if (f->jobs[i].state == JOB_FREE)
                 free_one = &f->jobs[i];
         if (!free_one)
@@ -207,132 +160,12 @@ static struct job *free_job(struct fetch *f)
     return free_one;
 }
 
-static void wait_all(struct fetch *f)
+static void wait_for_jobs(struct fetch *f, struct fetch_part *p)
 {
     pthread_mutex_lock(&f->lock);
-    for (size_t i = 0; i < JOBS; i++)
-        while (f->jobs[i].state != JOB_FREE)
-            pthread_cond_wait(&f->done, &f->lock);
+    while (p->jobs > 0)
+        pthread_cond_wait(&f->done, &f->lock);
     pthread_mutex_unlock(&f->lock);
-}
-
-/* Claims a page of the block in hand. A block can hold a page twice (two passes): the later counts.
- */
-static int claim_page(struct fetch *f, struct wanted *w, const struct block_walk *walk,
-                      bool may_be_twice)
-{
-    uint64_t page = walk->page;
-    for (size_t i = 0; may_be_twice && i < w->claim_count; i++) {
-        struct claim *c = &f->claims[w->first_claim + i];
-        if (c->page == page) {
-            c->raw_offset = walk->raw_offset;
-            c->fingerprint = walk->fingerprint;
-            return 0;
-        }
-    }
-    if (page >= f->o->entry->image.page_count || page == f->skip_page ||
-        f->bits[page / 8] & (1u << (page % 8)))
-        return 0;
-    if (mem_grow(&f->claims, &f->claim_cap, f->claim_count + 1, sizeof *f->claims))
-        return ERR_NOMEM;
-    f->bits[page / 8] |= (uint8_t)(1u << (page % 8));
-    f->claims[f->claim_count++] = (struct claim){page, walk->fingerprint, walk->raw_offset};
-    w->claim_count++;
-    return 0;
-}
-
-/* ---- what the base file has ---- */
-
-static int flush_copied(struct fetch *f, struct err *e)
-{
-    size_t n = f->copied_count;
-    f->copied_count = 0;
-    return n ? page_writer_put(&f->writer, f->copied_first, f->copied, n, e) : 0;
-}
-
-/* Neighbours are written in one call. Only this thread is at it while a part is claimed. */
-static int copy_page(struct fetch *f, const struct claim *c, bool *ret_copied, struct err *e)
-{
-    size_t size = (size_t)1 << f->o->entry->image.page_shift, room = JOB_BYTES / size;
-    if (f->copied_count == room || f->copied_first + f->copied_count != c->page) {
-        int rc = flush_copied(f, e);
-        if (rc)
-            return rc;
-        f->copied_first = c->page;
-    }
-    uint8_t *page = f->copied + f->copied_count * size;
-    if (io_pread_full(*f->o->base_fd, page, size, c->page * size) != (ssize_t)size)
-        return 0;
-    struct page_hash hash = digest_page(f->page_seed, c->page, page, size);
-    if (hash.fingerprint != c->fingerprint)
-        return 0;
-    f->copied_count++;
-    f->sum += hash.summand;
-    f->pages++;
-    f->done_bytes += size;
-    f->result->copied_pages++;
-    *ret_copied = true;
-    return 0;
-}
-
-/* Takes out of the block's claims what the base file has. */
-static int copy_claimed(struct fetch *f, struct wanted *w, struct err *e)
-{
-    size_t kept = 0;
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && f->copied && i < w->claim_count; i++) {
-        struct claim c = f->claims[w->first_claim + i];
-        bool copied = false;
-        rc = copy_page(f, &c, &copied, e);
-        if (!copied)
-            f->claims[w->first_claim + kept++] = c;
-    }
-    if (f->copied) {
-        w->claim_count = kept;
-        f->claim_count = w->first_claim + kept;
-    }
-    return rc;
-}
-
-static int claim_block(struct fetch *f, const struct part_meta *m, size_t index, struct err *e)
-{
-    struct wanted w = {&m->blocks[index], index, f->claim_count, 0};
-    struct block_walk walk = block_walk_begin(w.block);
-    uint64_t highest = 0;
-    while (block_walk_next(&walk)) {
-        if (claim_page(f, &w, &walk, walk.page <= highest))
-            return err_nomem(e);
-        highest = MAX(highest, walk.page);
-    }
-    int rc = copy_claimed(f, &w, e);
-    if (rc || w.claim_count == 0)
-        return rc;
-    if (mem_grow(&f->wanted, &f->wanted_cap, f->wanted_count + 1, sizeof *f->wanted))
-        return err_nomem(e);
-    f->wanted[f->wanted_count++] = w;
-    return 0;
-}
-
-/* What is wanted of a part: claimed from its last block to its first, because the later copy of a
- * page counts; then in the order of the file. */
-static int claim_part(struct fetch *f, const struct part_meta *m, struct err *e)
-{
-    int rc = 0;
-    f->wanted_count = f->claim_count = 0;
-    for (size_t i = m->block_count; rc == 0 && i > 0; i--) {
-        const struct part_block *b = &m->blocks[i - 1];
-        if (b->kind == BLOCK_PAGES && b->image == f->o->entry->image.id &&
-            b->page_shift == f->o->entry->image.page_shift)
-            rc = claim_block(f, m, i - 1, e);
-    }
-    if (rc == 0)
-        rc = flush_copied(f, e);
-    for (size_t i = 0; i < f->wanted_count / 2; i++) {
-        struct wanted swap = f->wanted[i];
-        f->wanted[i] = f->wanted[f->wanted_count - 1 - i];
-        f->wanted[f->wanted_count - 1 - i] = swap;
-    }
-    return rc;
 }
 
 /* Reads the job's blocks and hands it on. What cannot be read whole fails its digest, and is read
@@ -341,9 +174,9 @@ static int read_job(struct fetch *f, const struct part_file *part, struct job *j
 {
     size_t got = 0;
     bool gone = pool_store_is_gone(f->o->pool, part->store);
-    int rc =
-        gone ? ERR_CONNECT
-             : store_read_at(part->file, j->wanted[0].block->offset, j->data, j->bytes, &got, e);
+    int rc = gone
+                 ? ERR_CONNECT
+                 : store_read_at(part->file, j->wanted[0].block.offset, j->data, j->bytes, &got, e);
     if (rc == ERR_CANCELLED)
         return rc;
     if (rc == ERR_CONNECT || rc == ERR_TIMEOUT)
@@ -353,84 +186,99 @@ static int read_job(struct fetch *f, const struct part_file *part, struct job *j
     f->result->stored_bytes += j->bytes;
     pthread_mutex_lock(&f->lock);
     j->state = JOB_READY;
+    j->part->jobs++;
     pthread_cond_signal(&f->work);
     pthread_mutex_unlock(&f->lock);
     return check_on(f, e);
 }
 
-static int read_part(struct fetch *f, const struct part_file *part, struct err *e)
+static int read_part(struct fetch *f, struct fetch_part *p, const struct part_file *part,
+                     struct err *e)
 {
     int rc = 0;
-    snprintf(f->part_path, sizeof f->part_path, "%s", part->path);
-    for (size_t i = 0; rc == 0 && i < f->wanted_count;) {
+    const struct wanted *w = p->wanted;
+    for (size_t i = 0; rc == 0 && i < p->wanted_count;) {
         struct job *j = free_job(f);
-        j->wanted = &f->wanted[i];
+        j->part = p;
+        j->wanted = &w[i];
         do {
-            j->bytes += f->wanted[i].block->stored_bytes;
+            j->bytes += w[i].block.stored_bytes;
             j->count++;
             i++;
-        } while (i < f->wanted_count &&
-                 f->wanted[i - 1].block->offset + f->wanted[i - 1].block->stored_bytes ==
-                     f->wanted[i].block->offset &&
-                 j->bytes + f->wanted[i].block->stored_bytes <= JOB_BYTES);
+        } while (i < p->wanted_count &&
+                 w[i - 1].block.offset + w[i - 1].block.stored_bytes == w[i].block.offset &&
+                 j->bytes + w[i].block.stored_bytes <= FETCH_JOB_BYTES);
         rc = read_job(f, part, j, e);
     }
-    wait_all(f);
-    return rc ? rc : check_on(f, e);
-}
-
-static void set_bit(uint8_t *bits, uint64_t page)
-{
-    bits[page / 8] |= (uint8_t)(1u << (page % 8));
-}
-
-static bool has_bit(const uint8_t *bits, uint64_t page)
-{
-    return bits[page / 8] & (1u << (page % 8));
-}
-
-static void lose_pages(struct fetch *f, const struct wanted *w)
-{
-    for (size_t i = 0; i < w->claim_count; i++)
-        set_bit(f->lost, f->claims[w->first_claim + i].page);
-}
-
-/* The blocks that failed, one by one from whoever has them whole. */
-static int mend_part(struct fetch *f, const struct part_ref *ref, struct err *e)
-{
-    OWN_BLOCK_READER struct block_reader *r = NULL;
-    int rc = f->failed_count ? block_reader_new(&r, e) : 0;
-    for (size_t i = 0; rc == 0 && i < f->failed_count; i++) {
-        const struct wanted *w = f->failed[i];
-        const uint8_t *raw;
-        rc = pool_block(f->o->pool, ref, w->index, r, &raw, e);
-        if (rc == 0)
-            rc = put_pages(f, raw, f->claims + w->first_claim, w->claim_count, e);
-        else if (f->o->salvage && rc != ERR_CANCELLED) {
-            lose_pages(f, w);
-            rc = 0;
-        }
-    }
-    f->failed_count = 0;
     return rc;
 }
 
-static int fetch_part(struct fetch *f, const struct part_ref *ref, struct err *e)
+static void lose_pages(struct fetch *f, const struct fetch_part *p, const struct wanted *w)
+{
+    for (size_t i = 0; i < w->claim_count; i++)
+        fetch_set_bit(f->lost, p->claims[w->first_claim + i].page);
+}
+
+/* The blocks that failed, one by one from whoever has them whole. */
+static int mend_part(struct fetch *f, struct fetch_part *p, struct err *e)
+{
+    OWN_BLOCK_READER struct block_reader *r = NULL;
+    int rc = p->failed_count ? block_reader_new(&r, e) : 0;
+    for (size_t i = 0; rc == 0 && i < p->failed_count; i++) {
+        const struct wanted *w = p->failed[i];
+        const uint8_t *raw;
+        rc = pool_block(f->o->pool, p->ref, w->index, r, &raw, e);
+        if (rc == 0)
+            rc = put_pages(f, raw, p->claims + w->first_claim, w->claim_count, e);
+        else if (f->o->salvage && rc != ERR_CANCELLED) {
+            lose_pages(f, p, w);
+            rc = 0;
+        }
+    }
+    p->failed_count = 0;
+    return rc;
+}
+
+/* Waits for a part's blocks. The pool may have another part open afterwards. */
+static int finish_part(struct fetch *f, struct fetch_part *p, struct err *e)
+{
+    wait_for_jobs(f, p);
+    int rc = check_on(f, e);
+    return rc ? rc : mend_part(f, p, e);
+}
+
+static int fetch_part(struct fetch *f, struct fetch_part *p, const struct part_ref *ref,
+                      struct err *e)
 {
     const struct part_file *part;
-    int rc = pool_part(f->o->pool, ref, &part, e);
+    int rc = finish_part(f, p, e); /* the one before the last */
+    if (rc)
+        return rc;
+    p->ref = ref;
+    p->wanted_count = p->claim_count = 0;
+    rc = pool_part(f->o->pool, ref, &part, e);
     if (rc && rc != ERR_CANCELLED && f->o->salvage) {
         f->doubtful = true; /* which pages it had, nobody knows */
         return 0;
     }
-    if (rc == 0)
-        rc = claim_part(f, part->meta, e);
-    for (size_t i = 0; rc == 0 && f->doubtful && i < f->wanted_count; i++)
-        lose_pages(f, &f->wanted[i]);
-    if (rc == 0)
-        rc = read_part(f, part, e);
-    /* The wanted blocks point into the part's metadata, which stays open until here. */
-    return rc ? rc : mend_part(f, ref, e);
+    if (rc)
+        return rc;
+    snprintf(p->path, sizeof p->path, "%s", part->path);
+    rc = fetch_claim(f, p, part->meta, e);
+    for (size_t i = 0; rc == 0 && f->doubtful && i < p->wanted_count; i++)
+        lose_pages(f, p, &p->wanted[i]);
+    return rc ? rc : read_part(f, p, part, e);
+}
+
+static int fetch_parts(struct fetch *f, struct err *e)
+{
+    size_t count = f->o->snapshot->part_count;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = fetch_part(f, &f->parts[i % FETCH_PARTS], &f->o->snapshot->parts[count - 1 - i], e);
+    for (size_t i = 0; rc == 0 && i < FETCH_PARTS; i++)
+        rc = finish_part(f, &f->parts[(count + i) % FETCH_PARTS], e);
+    return rc;
 }
 
 /* ---- beginning and end ---- */
@@ -440,15 +288,15 @@ static int start(struct fetch *f, struct err *e)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     f->bits = mem_alloc((size_t)(f->o->entry->image.page_count / 8 + 1), 1);
     if (f->o->base_fd)
-        f->copied = malloc(JOB_BYTES);
+        f->copied = malloc(FETCH_JOB_BYTES);
     if (f->o->salvage && !(f->lost = mem_alloc((size_t)(f->o->entry->image.page_count / 8 + 1), 1)))
         return err_nomem(e);
     if (!f->bits || (f->o->base_fd && !f->copied))
         return err_nomem(e);
-    for (size_t i = 0; i < JOBS; i++)
-        if (!(f->jobs[i].data = malloc(JOB_BYTES)))
+    for (size_t i = 0; i < FETCH_JOBS; i++)
+        if (!(f->jobs[i].data = malloc(FETCH_JOB_BYTES)))
             return err_nomem(e);
-    unsigned want = (unsigned)MIN(MAX(cores, 1L), (long)THREADS_MAX);
+    unsigned want = (unsigned)MIN(MAX(cores, 1L), (long)FETCH_THREADS_MAX);
     for (; f->thread_count < want; f->thread_count++) {
         int rc = pthread_create(&f->threads[f->thread_count], NULL, work_main, f);
         if (rc)
@@ -465,11 +313,13 @@ static void stop(struct fetch *f)
     pthread_mutex_unlock(&f->lock);
     for (unsigned i = 0; i < f->thread_count; i++)
         pthread_join(f->threads[i], NULL);
-    for (size_t i = 0; i < JOBS; i++)
+    for (size_t i = 0; i < FETCH_JOBS; i++)
         free(f->jobs[i].data);
-    free(f->wanted);
-    free(f->claims);
-    free(f->failed);
+    for (size_t i = 0; i < FETCH_PARTS; i++) {
+        free(f->parts[i].wanted);
+        free(f->parts[i].claims);
+        free(f->parts[i].failed);
+    }
     free(f->bits);
     free(f->lost);
     free(f->copied);
@@ -483,7 +333,7 @@ static void list_lost(struct fetch *f, uint64_t zeros)
 {
     struct image_fetched *r = f->result;
     for (uint64_t page = 0; page < f->o->entry->image.page_count; page++) {
-        if (page == f->skip_page || (has_bit(f->bits, page) && !has_bit(f->lost, page)))
+        if (page == f->skip_page || (fetch_has_bit(f->bits, page) && !fetch_has_bit(f->lost, page)))
             continue;
         struct page_range *last = r->missing_count ? &r->missing[r->missing_count - 1] : NULL;
         r->missing_pages++;
@@ -551,8 +401,8 @@ static int fetch_once(const struct image_fetch *o, struct image_fetched *ret, st
     if (rc)
         return rc;
     rc = start(&f, e);
-    for (size_t i = o->snapshot->part_count; rc == 0 && i > 0; i--)
-        rc = fetch_part(&f, &o->snapshot->parts[i - 1], e);
+    if (rc == 0)
+        rc = fetch_parts(&f, e);
     if (rc == 0)
         rc = judge(&f, e);
     stop(&f);
