@@ -192,7 +192,26 @@ static int swap_held(const struct place *new, const struct place *at, const stru
     return rc;
 }
 
-/* The path below one of the run's folders. */
+/* The names of all folders from `fd` to the one that holds the path are durable: else what is set
+ * aside there is lost with them when the power goes. */
+static int sync_way(int fd, const char *path, struct err *e)
+{
+    OWN_MEM char *part = strdup(path);
+    int rc = part ? 0 : err_nomem(e);
+    if (rc == 0 && io_fsync(fd) < 0)
+        rc = err_sys(e, errno, path, "cannot write the folder for what %s replaces", path);
+    for (char *slash = part ? strchr(part + 1, '/') : NULL; rc == 0 && slash;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        OWN_FD int at = io_openat(fd, part + 1, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+        if (at < 0 || io_fsync(at) < 0)
+            rc = err_sys(e, errno, path, "cannot write the folder for what %s replaces", path);
+        *slash = '/';
+    }
+    return rc;
+}
+
+/* The path below one of the run's folders; with `create` its folders are made, durable. */
 static int open_below(const struct in_place_folder *f, const char *folder, const char *path,
                       bool create, struct place *ret, struct err *e)
 {
@@ -202,7 +221,8 @@ static int open_below(const struct in_place_folder *f, const char *folder, const
         return err_nomem(e);
     if (fd < 0)
         return err_sys(e, errno, shown, "cannot open %s", shown);
-    return place_open(fd, shown, path, create, ret, e);
+    int rc = place_open(fd, shown, path, create, ret, e);
+    return rc || !create ? rc : sync_way(fd, path, e);
 }
 
 int in_place_open_old(const struct in_place_folder *f, const char *path, struct place *ret,

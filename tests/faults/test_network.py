@@ -95,6 +95,8 @@ class TestLine(LineCase):
             self.taken[source["snapshot"]] = bank.examine(self.db).seq
             for worker in source["workers"]:
                 self.assertTrue(worker["stored"] or worker["error"], str(result))
+            whole = all(worker["stored"] for worker in source["workers"])
+            self.assertEqual(result.exit, 0 if whole else 3, str(result))
         if words[0] == "restore":
             self.assertEqual(bank.examine(self.path("target") + self.db).seq,
                              list(self.taken.values())[-1])

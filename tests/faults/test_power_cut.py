@@ -265,6 +265,8 @@ class TestLocal(CutCase):
                 self.assertEqual(digest(self.house.db), wanted, where)
             else:
                 self.assert_old_or_new(wanted, seq, where)
+            if digest(self.house.db) == wanted:
+                self.assert_set_aside(folder, seq, where)
             leader.run(*command)
             self.assertEqual(digest(self.house.db), wanted, where)
             for suffix in ("-wal", "-journal"):
@@ -272,6 +274,17 @@ class TestLocal(CutCase):
             leader.run("verify", "db", "--read-data")
         self.cut_anywhere("restore", "db", "--in-place", "--yes", "--snapshot", taken[0],
                           check=check)
+
+    def assert_set_aside(self, folder, seq, where):
+        """What the new one has replaced is there, too."""
+        old = os.path.join(folder, ".syncd-restore")
+        found = [os.path.join(at, "bank.sqlite") for at, _, names in os.walk(old)
+                 if "/old/" in at and "bank.sqlite" in names]
+        self.assertEqual(len(found), 1, where)
+        with tempfile.TemporaryDirectory(dir=self.folder) as aside:
+            copy = os.path.join(aside, "copy")
+            shutil.copyfile(found[0], copy)
+            self.assertEqual(bank.examine(copy).seq, seq, where)
 
     def commit_and_die(self):
         """The commits of a writer that was killed are in the -wal alone."""
@@ -339,14 +352,27 @@ class TestWorker(CutCase):
     def test_backup(self):
         self.note_backup()
         self.recorder.restart(self.w1, self.root)
+        before = disk.Disk([self.root], by_file=True)
         self.commit()
         self.note_backup()
         ops = self.recorder.ops()
+        self.check_stored(before, ops)
         self.assertTrue({"create", "write", "fsync", "link"} <= {op.what for op in ops}, ops)
         for number, side in self.cuts(ops):
             for loss in disk.LOSSES[1:] if by_level(0, 0, 1) else (self.rng.choice(disk.LOSSES[1:]),):
                 with self.subTest(f"{side} call {number} ({ops[number - 1]}); lost: {loss}"):
                     self.cut(number, side, loss)
+
+    def check_stored(self, before, ops):
+        """Reported stored, and then the power goes: whatever was not made durable by then."""
+        self.w1.wait_idle()
+        for op in ops:
+            before.apply(op)
+        for loss in disk.LOSSES[1:]:
+            before.put(loss, self.rng)
+            with self.subTest(f"all is done; lost: {loss}"):
+                self.assert_whole(self.leader_, self.db, loss, [self.root])
+        before.put(disk.NOTHING, self.rng)
 
     def note_backup(self):
         snapshot = self.leader_.backup("db")["snapshot"]

@@ -53,7 +53,10 @@ class Backup(Act):
     words = ("backup", "db")
 
     def truth(self, where):
-        self.case.assertEqual(self.restored(), self.house.state(), where)
+        """On every worker, each by itself."""
+        for root in self.house.roots:
+            self.case.assertEqual(self.restored("--from", "file://" + root), self.house.state(),
+                                  f"{where}; {root}")
 
 
 class Snapshots(Act):
