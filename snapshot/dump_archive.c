@@ -60,10 +60,11 @@ static int damaged(const char *what, struct err *e)
 
 static int64_t number_at(const uint8_t *p, unsigned size)
 {
-    int64_t v = 0;
+    uint64_t v = 0;
     for (unsigned i = size; i > 0; i--)
         v = v * 256 + p[i];
-    return p[0] ? -v : v;
+    int64_t n = (int64_t)MIN(v, (uint64_t)INT64_MAX); /* more is no length, offset or count */
+    return p[0] ? -n : n;
 }
 
 static int64_t take_number(const struct dump_archive *a, struct cursor *c)
