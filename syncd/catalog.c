@@ -248,27 +248,39 @@ static int raise_sequence(struct catalog *c, const char *source, uint64_t at_lea
 #define PART_VALUES(source, p)                                                                     \
     SQL_VALUES(SQL_T(source), SQL_I((p)->epoch), SQL_I((p)->sequence), SQL_ID((p)->id))
 
-int catalog_part_add(struct catalog *c, const char *source, const struct catalog_part *part,
-                     struct err *e)
+static int add_part(struct catalog *c, const char *source, const struct catalog_part *part,
+                    struct err *e)
 {
-    int64_t known = 0;
-    int rc = check_sequence(part->sequence, e);
+    int rc =
+        sql_run(c,
+                "INSERT OR IGNORE INTO parts(source, epoch, sequence, id, size,"
+                " is_snapshot) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+                SQL_VALUES(SQL_T(source), SQL_I(part->epoch), SQL_I(part->sequence),
+                           SQL_ID(part->id), SQL_I(part->size_bytes), SQL_I(part->is_snapshot)),
+                NULL, NULL, e);
+    return rc ? rc : raise_sequence(c, source, part->sequence, e);
+}
+
+int catalog_parts_add(struct catalog *c, const char *source, const struct catalog_part *parts,
+                      size_t count, struct err *e)
+{
+    size_t known = 0;
+    int rc = 0;
+    for (size_t i = 0; !rc && i < count; i++)
+        rc = check_sequence(parts[i].sequence, e);
     if (rc)
         return rc;
     pthread_mutex_lock(&c->mutex);
-    rc = sql_run(c, PART_QUERY, PART_VALUES(source, part), first_number, &known, e);
-    if (!rc && !known) {
+    for (size_t i = 0; !rc && i < count; i++) {
+        int64_t found = 0;
+        rc = sql_run(c, PART_QUERY, PART_VALUES(source, &parts[i]), first_number, &found, e);
+        known += found > 0;
+    }
+    if (!rc && known < count) {
         rc = sql_begin(c, e);
         if (!rc) {
-            rc = sql_run(c,
-                         "INSERT OR IGNORE INTO parts(source, epoch, sequence, id, size,"
-                         " is_snapshot) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
-                         SQL_VALUES(SQL_T(source), SQL_I(part->epoch), SQL_I(part->sequence),
-                                    SQL_ID(part->id), SQL_I(part->size_bytes),
-                                    SQL_I(part->is_snapshot)),
-                         NULL, NULL, e);
-            if (!rc)
-                rc = raise_sequence(c, source, part->sequence, e);
+            for (size_t i = 0; !rc && i < count; i++)
+                rc = add_part(c, source, &parts[i], e);
             rc = sql_end(c, rc, e);
         }
     }

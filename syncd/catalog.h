@@ -115,10 +115,10 @@ int catalog_runs(struct catalog *c, const char *source, bool with_running, size_
 int catalog_run_workers(struct catalog *c, const char *source, int64_t number,
                         struct catalog_run_worker **ret, size_t *ret_count, struct err *e);
 
-/* Parts. Notes one that was (or is about to be) published; the same one twice is fine and costs no
- * write. The source's last sequence is raised to it. */
-int catalog_part_add(struct catalog *c, const char *source, const struct catalog_part *part,
-                     struct err *e);
+/* Parts. Notes some that were (or are about to be) published, in one transaction; what is noted
+ * already is fine and costs no write. The source's last sequence is raised to theirs. */
+int catalog_parts_add(struct catalog *c, const char *source, const struct catalog_part *parts,
+                      size_t count, struct err *e);
 
 /* Whether this leader published exactly that part. false as well when it cannot be told. */
 bool catalog_part_is_ours(struct catalog *c, const char *source, uint32_t epoch, uint64_t sequence,

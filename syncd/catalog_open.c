@@ -106,6 +106,8 @@ static int make_schema(struct catalog *c, struct err *e)
     if (!rc && version == 0)
         rc = execute(c, schema, e);
     if (!rc && version == 0)
+        rc = execute(c, later_schema, e);
+    if (!rc && version == 0)
         rc = execute(c, "PRAGMA user_version=1", e);
     return sql_end(c, rc, e);
 }

@@ -229,6 +229,16 @@ static int enrol_each(struct session *s, struct session_worker *only, struct rep
     return first;
 }
 
+/* So that no backup has to begin one: it writes little to the card. What is wrong with it is the
+ * first backup's to tell. */
+static void begin_catalog(const struct session *s)
+{
+    struct catalog *c = NULL;
+    struct err ignored = ERR_INIT;
+    if (catalog_open(s->conf->state_dir, &c, NULL, &ignored) == 0)
+        catalog_close(c);
+}
+
 int enrol_repositories(struct session *s, struct session_worker *only, struct report *report,
                        struct err *e)
 {
@@ -252,6 +262,7 @@ int enrol_repositories(struct session *s, struct session_worker *only, struct re
         rc = session_save_repository(s, e);
     if (rc)
         return rc;
+    begin_catalog(s);
     *e = ERR_INIT;
     return enrol_each(s, only, report);
 }

@@ -179,7 +179,7 @@ static int note_source(struct catalog *c, const struct rebuild_source *f, struct
                                     .size_bytes = ref->size_bytes,
                                     .is_snapshot = i + 1 == f->part_count};
         memcpy(part.id, ref->id, sizeof part.id);
-        rc = catalog_part_add(c, f->found->name, &part, e);
+        rc = catalog_parts_add(c, f->found->name, &part, 1, e);
     }
     return rc;
 }

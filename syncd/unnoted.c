@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "syncd/base/buf.h"
+#include "syncd/base/clock.h"
 #include "syncd/base/err.h"
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
@@ -13,6 +14,7 @@
 
 #define FILE_NAME "unnoted"
 #define PARTS_MAX 65536u /* then the next run may ship all of it again */
+#define NOTE_AFTER_US (60 * US_PER_S)
 
 struct unnoted {
     pthread_mutex_t lock;
@@ -20,6 +22,7 @@ struct unnoted {
     char *path, *source;
     struct catalog_part *parts;
     size_t count, cap;
+    int64_t waiting_since_us; /* the first of them */
     bool told;
 };
 
@@ -43,18 +46,15 @@ static void read_file(struct unnoted *u)
     u->count = count;
 }
 
-/* Those that the catalog does not take stay, and with them the file. */
-static void hand_over(struct unnoted *u)
+/* What the catalog does not take stays, and with it the file. */
+static int hand_over(struct unnoted *u, struct err *e)
 {
-    struct err ignored = ERR_INIT;
-    size_t left = 0;
-    for (size_t i = 0; i < u->count; i++)
-        if (catalog_part_add(u->catalog, u->source, &u->parts[i], &ignored))
-            u->parts[left++] = u->parts[i];
-    bool all = u->count && !left;
-    u->count = left;
-    if (all)
+    int rc = u->count ? catalog_parts_add(u->catalog, u->source, u->parts, u->count, e) : 0;
+    if (rc == 0 && u->count) {
+        u->count = 0;
         io_unlink(u->path);
+    }
+    return rc;
 }
 
 struct unnoted *unnoted_open(const char *dir, struct catalog *c, const char *source)
@@ -70,8 +70,9 @@ struct unnoted *unnoted_open(const char *dir, struct catalog *c, const char *sou
         unnoted_close(u);
         return NULL;
     }
+    struct err ignored = ERR_INIT;
     read_file(u);
-    hand_over(u);
+    hand_over(u, &ignored);
     return u;
 }
 
@@ -79,6 +80,9 @@ void unnoted_close(struct unnoted *u)
 {
     if (!u)
         return;
+    struct err ignored = ERR_INIT;
+    if (u->path && u->source)
+        hand_over(u, &ignored);
     pthread_mutex_destroy(&u->lock);
     free(u->path);
     free(u->source);
@@ -96,14 +100,28 @@ static void append(struct unnoted *u, const struct catalog_part *part)
         u->parts[u->count++] = *part;
 }
 
+static bool has(const struct unnoted *u, const struct catalog_part *part)
+{
+    bool found = false;
+    for (size_t i = u->count; !found && i > 0; i--)
+        found = is_same(&u->parts[i - 1], part);
+    return found;
+}
+
 int unnoted_add(struct unnoted *u, const struct catalog_part *part, struct err *e)
 {
+    int rc = 0;
     pthread_mutex_lock(&u->lock);
-    int rc = catalog_part_add(u->catalog, u->source, part, e);
+    int64_t now_us = clock_mono_us();
+    if (u->count == 0)
+        u->waiting_since_us = now_us;
+    /* Or the other worker's sender has been here. */
+    if (!has(u, part) &&
+        !catalog_part_is_ours(u->catalog, u->source, part->epoch, part->sequence, part->id))
+        append(u, part);
+    if (part->is_snapshot || now_us - u->waiting_since_us >= NOTE_AFTER_US)
+        rc = hand_over(u, e);
     if (rc) {
-        bool known = u->count && is_same(&u->parts[u->count - 1], part);
-        if (!known) /* the other worker's sender has been here */
-            append(u, part);
         rc = u->told ? 0 : rc;
         u->told = true;
     }
@@ -113,10 +131,8 @@ int unnoted_add(struct unnoted *u, const struct catalog_part *part, struct err *
 
 bool unnoted_has(struct unnoted *u, const struct catalog_part *part)
 {
-    bool found = false;
     pthread_mutex_lock(&u->lock);
-    for (size_t i = 0; !found && i < u->count; i++)
-        found = is_same(&u->parts[i], part);
+    bool found = has(u, part);
     pthread_mutex_unlock(&u->lock);
     return found;
 }

@@ -47,7 +47,8 @@ class TestEnrolment(EnrolmentCase):
         self.assertEqual(self.text_of(self.user.authorized_keys).count(comment), 1, where)
         self.assertEqual(self.text_of(house.known_hosts).count("\n"), 1, where)
         self.assertEqual(sorted(os.listdir(house.folder)), ["state", "syncd.conf"], where)
-        self.assertEqual(house.state(), ["id_ed25519", "id_ed25519.pub", "known_hosts",
+        self.assertEqual(house.state(), ["catalog.db", "catalog.db-journal", "id_ed25519",
+                                         "id_ed25519.pub", "known_hosts",
                                          "repository.json", "token"], where)
         self.assertEqual(os.listdir(os.path.join(self.user.home, folder, "tmp")), [], where)
         epochs = os.listdir(os.path.join(self.user.home, folder, "epoch"))

@@ -28,7 +28,8 @@ class TestSetupUrl(EnrolmentCase):
         public = " ".join(self.text_of(house.key + ".pub").split()[:2])
         self.assertEqual(line, f'restrict,command="internal-sftp" {public} syncd@leader\n')
         self.assertEqual(self.text_of(house.known_hosts), server.known_hosts_line())
-        self.assertEqual(house.state(), ["id_ed25519", "id_ed25519.pub", "known_hosts",
+        self.assertEqual(house.state(), ["catalog.db", "catalog.db-journal", "id_ed25519",
+                                         "id_ed25519.pub", "known_hosts",
                                          "repository.json", "token"])
         # A second run needs no password and changes nothing.
         before = house.read(), line, house.state()

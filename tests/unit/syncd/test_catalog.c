@@ -260,9 +260,9 @@ static void parts_are_ours_or_not(void **state)
     struct catalog_part q = {.epoch = 1, .sequence = 9, .size_bytes = 5};
     fill_id(p.id, 1);
     fill_id(q.id, 2);
-    assert_int_equal(catalog_part_add(c, "piri", &p, &e), 0);
-    assert_int_equal(catalog_part_add(c, "piri", &q, &e), 0);
-    assert_int_equal(catalog_part_add(c, "piri", &p, &e), 0); /* twice is fine */
+    assert_int_equal(catalog_parts_add(c, "piri", &p, 1, &e), 0);
+    assert_int_equal(catalog_parts_add(c, "piri", &q, 1, &e), 0);
+    assert_int_equal(catalog_parts_add(c, "piri", &p, 1, &e), 0); /* twice is fine */
     assert_true(catalog_part_is_ours(c, "piri", 2, 7, p.id));
     assert_false(catalog_part_is_ours(c, "other", 2, 7, p.id));
     assert_false(catalog_part_is_ours(c, "piri", 2, 7, q.id)); /* another one of that place */
@@ -296,10 +296,10 @@ static void the_sequence_never_goes_back(void **state)
     assert_int_equal(catalog_sequence(c, "piri", &last, &e), 0);
     assert_int_equal(last, 0);
     struct catalog_part p = {.epoch = 1, .sequence = 12};
-    assert_int_equal(catalog_part_add(c, "piri", &p, &e), 0);
+    assert_int_equal(catalog_parts_add(c, "piri", &p, 1, &e), 0);
     p.sequence = 3;
     p.epoch = 2;
-    assert_int_equal(catalog_part_add(c, "piri", &p, &e), 0);
+    assert_int_equal(catalog_parts_add(c, "piri", &p, 1, &e), 0);
     assert_int_equal(catalog_sequence_raise(c, "piri", 5, &e), 0);
     p.sequence = 12;
     p.epoch = 1;
@@ -426,7 +426,7 @@ static void a_damaged_one_is_put_aside(void **state)
     for (unsigned i = 0; i < 200; i++) {
         struct catalog_part p = {.epoch = 1, .sequence = i};
         fill_id(p.id, i);
-        assert_int_equal(catalog_part_add(c, "piri", &p, &e), 0);
+        assert_int_equal(catalog_parts_add(c, "piri", &p, 1, &e), 0);
     }
     catalog_close(c);
     spoil(8192, 1024); /* a page in the middle */
@@ -498,7 +498,7 @@ static int add_parts(unsigned from)
     for (unsigned i = from; i < from + 25; i++) {
         struct catalog_part p = {.epoch = 1, .sequence = i};
         fill_id(p.id, i);
-        if (catalog_part_add(c, "piri", &p, &e))
+        if (catalog_parts_add(c, "piri", &p, 1, &e))
             return 2;
     }
     catalog_close(c);
@@ -553,7 +553,7 @@ static void *add_in_thread(void *arg)
     for (unsigned i = w->from; i < w->from + 25; i++) {
         struct catalog_part p = {.epoch = 1, .sequence = i};
         fill_id(p.id, i);
-        if (catalog_part_add(w->c, "piri", &p, &e) ||
+        if (catalog_parts_add(w->c, "piri", &p, 1, &e) ||
             !catalog_part_is_ours(w->c, "piri", 1, i, p.id))
             w->failures++;
     }
