@@ -332,9 +332,7 @@ static int read_entries(struct restoring *r, const char *dir, struct err *e)
 
 static int prepare(struct restoring *r, struct err *e)
 {
-    const char *dir = getenv("TMPDIR");
-    dir = dir ? dir : "/var/tmp";
-    dir = access(dir, W_OK | X_OK) == 0 ? dir : NULL;
+    const char *dir = spool_dir();
     struct chunk_source_options o = {.pool = r->p->pool,
                                      .snapshot = r->p->snapshot,
                                      .dir = dir,

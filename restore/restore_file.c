@@ -77,8 +77,6 @@ static int have_chunk(void *arg, const uint8_t *id, size_t n, const uint8_t **re
 {
     struct filling *f = arg;
     uint8_t here[CHUNK_ID_SIZE];
-    if (f->base_fd < 0)
-        return 0;
     if (!f->r->base_chunk && !(f->r->base_chunk = malloc(PART_BLOCK_MAX)))
         return err_nomem(e);
     *ret = f->r->base_chunk;
@@ -122,7 +120,8 @@ static int fill_all(struct filling *f, struct err *e)
     if (rc == 0 && restore_is_extract(f->n))
         return restore_extract(f->r, f->n, fill, f, e);
     if (rc == 0)
-        rc = chunk_source_read(f->r->chunks, f->n->runs, f->n->run_count, have_chunk, fill, f, e);
+        rc = chunk_source_read(f->r->chunks, &f->n->runs, f->base_fd < 0 ? NULL : have_chunk, fill, f,
+                               e);
     if (rc == 0)
         rc = skip_holes(f, e);
     if (rc == 0 && f->at != f->n->size)

@@ -12,6 +12,7 @@
 #include "restore/restore_to_internal.h"
 #include "snapshot/entry.h"
 #include "snapshot/pool.h"
+#include "snapshot/spool.h"
 #include "syncd/base/buf.h"
 #include "syncd/base/err.h"
 #include "syncd/base/mem.h"
@@ -159,13 +160,15 @@ static int feed(struct bringing_to *b, struct err *e)
 {
     struct chunk_source *chunks = NULL;
     struct feeding f = {.b = b};
-    struct chunk_source_options o = {
-        .pool = b->p->pool, .snapshot = b->p->snapshot, .cancel = b->p->cancel};
+    struct chunk_source_options o = {.pool = b->p->pool,
+                                     .snapshot = b->p->snapshot,
+                                     .dir = spool_dir(),
+                                     .cancel = b->p->cancel};
     int rc = chunk_source_new(&o, &chunks, e);
     if (rc == 0 && b->schemas && !(f.filter = dump_filter_new(b->schemas, sink, b)))
         rc = err_nomem(e);
     if (rc == 0)
-        rc = chunk_source_read(chunks, b->dump.runs, b->dump.run_count, NULL, take_bytes, &f, e);
+        rc = chunk_source_read(chunks, &b->dump.runs, NULL, take_bytes, &f, e);
     if (rc == 0 && f.filter)
         rc = dump_filter_end(f.filter, e);
     if (rc == 0)

@@ -74,7 +74,7 @@ static int write_config(struct run *run, struct content_writer *w, struct err *e
     digest_chunk_id(run->p->repository->seed, run->p->config_text, run->p->config_len, id);
     int rc = content_write(w, run->p->config_text, run->p->config_len, e);
     if (rc == 0)
-        rc = content_end(w, e);
+        rc = content_end(w, &n->runs, e);
     if (rc)
         return rc;
     n->path = strdup("syncd.conf");
@@ -84,8 +84,6 @@ static int write_config(struct run *run, struct content_writer *w, struct err *e
     memcpy(n->signature.data, id, sizeof id);
     n->signature.len = sizeof id;
     n->size = w->bytes;
-    n->run_count = w->run_count;
-    n->runs = TAKE_PTR(w->runs);
     return 0;
 }
 
@@ -242,19 +240,38 @@ static void keep_tables(struct run *run)
     free(images);
 }
 
-static int commit(struct run *run, struct err *e)
+/* The entry list; *ret_runs is where it lies, the caller's. */
+static int write_entries(struct run *run, uint64_t *ret_bytes, struct part_run **ret_runs,
+                         size_t *ret_count, struct err *e)
 {
     struct content_writer w;
-    struct pipeline_result r = {0};
+    struct run_list runs = {0};
     content_begin(run, &w);
     int rc = run->ops->write(run->of, run->config.path ? &run->config : NULL, &w, e);
+    if (rc == 0)
+        rc = content_end(&w, &runs, e);
+    if (rc == 0)
+        rc = run_list_array(&runs, SIZE_MAX, ret_runs, ret_count, e);
+    *ret_bytes = w.bytes;
+    content_free(&w);
+    run_list_free(&runs);
+    return rc;
+}
+
+static int commit(struct run *run, struct err *e)
+{
+    OWN_MEM struct part_run *runs = NULL;
+    size_t run_count = 0;
+    uint64_t entry_bytes = 0;
+    struct pipeline_result r = {0};
+    int rc = write_entries(run, &entry_bytes, &runs, &run_count, e);
     struct snapshot_section section = {.as_of_us = run->result->as_of_us,
                                        .complete = run->result->complete,
                                        .listed_count = run->plan.listed_count,
                                        .listed = run->plan.listed,
-                                       .entry_bytes = w.bytes,
-                                       .run_count = w.run_count,
-                                       .runs = w.runs};
+                                       .entry_bytes = entry_bytes,
+                                       .run_count = run_count,
+                                       .runs = runs};
     if (rc == 0) {
         run->result->changed_bytes = pipeline_changed_bytes(run->pipeline);
         rc = pipeline_finish(TAKE_PTR(run->pipeline), &section, &r, e);
@@ -266,7 +283,6 @@ static int commit(struct run *run, struct err *e)
         keep_tables(run);
     }
     free(r.parts);
-    content_free(&w);
     return rc;
 }
 

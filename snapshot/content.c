@@ -1,11 +1,10 @@
 #include "snapshot/content.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "snapshot/chunk_table.h"
+#include "snapshot/entry.h"
 #include "syncd/base/err.h"
-#include "syncd/base/mem.h"
 
 static int put_chunk(struct content_writer *w, const uint8_t *p, size_t n, struct err *e)
 {
@@ -13,15 +12,14 @@ static int put_chunk(struct content_writer *w, const uint8_t *p, size_t n, struc
     struct part_run at;
     digest_chunk_id(w->seed, p, n, id);
     int rc = 0;
-    if (!w->known || w->run_count >= CONTENT_RUNS_MAX || !chunk_table_find(w->known, id, &at)) {
+    bool anew = run_writer_bytes(&w->runs) >= CONTENT_RUN_BYTES_MAX;
+    if (!w->known || anew || !chunk_table_find(w->known, id, &at)) {
         rc = pipeline_chunk(w->pipeline, id, p, n, &at, e);
         if (rc == 0 && w->known)
             chunk_table_add(w->known, id, &at);
         w->shipped += n;
     }
-    if (rc == 0 && part_runs_add(&w->runs, &w->run_count, &w->run_cap, &at))
-        rc = err_nomem(e);
-    return rc;
+    return rc ? rc : run_add(&w->runs, &at, e);
 }
 
 static int cut(struct content_writer *w, int last, struct err *e)
@@ -47,15 +45,24 @@ int content_write(struct content_writer *w, const void *p, size_t n, struct err 
     return w->pending.len >= w->sizes.max ? cut(w, 0, e) : 0;
 }
 
-int content_end(struct content_writer *w, struct err *e)
+static int put_entry(void *w, const void *p, size_t n, struct err *e)
 {
-    return w->pending.len ? cut(w, 1, e) : 0;
+    return content_write(w, p, n, e);
+}
+
+int content_write_entry(struct content_writer *w, const struct entry *n, struct err *e)
+{
+    return entry_write(n, put_entry, w, e);
+}
+
+int content_end(struct content_writer *w, struct run_list *ret, struct err *e)
+{
+    int rc = w->pending.len ? cut(w, 1, e) : 0;
+    return rc ? rc : run_end(&w->runs, ret, e);
 }
 
 void content_free(struct content_writer *w)
 {
     buf_free(&w->pending);
-    free(w->runs);
-    w->runs = NULL;
-    w->run_count = w->run_cap = 0;
+    run_writer_free(&w->runs);
 }

@@ -5,13 +5,15 @@
 
 #include "snapshot/chunker.h"
 #include "snapshot/pipeline.h"
+#include "snapshot/run_list.h"
 
 struct chunk_table;
+struct entry;
 struct err;
 
-/* Content in more pieces than this is written anew from there on: a record of an entry has a limit,
- * and so has the memory for its runs. */
-#define CONTENT_RUNS_MAX 400000u
+/* When the runs of content take more bytes than this it is written anew from there on: the record
+ * of an entry has a limit. */
+#define CONTENT_RUN_BYTES_MAX (7u << 20)
 
 struct content_writer {
     struct pipeline *pipeline;
@@ -21,14 +23,15 @@ struct content_writer {
     struct buf pending;
     uint64_t bytes;
     uint64_t shipped; /* bytes in chunks that were not known */
-    size_t run_count, run_cap;
-    struct part_run *runs;
+    struct run_writer runs;
 };
 
 /* Adds bytes; blocks as the pipeline does. */
 int content_write(struct content_writer *w, const void *p, size_t n, struct err *e);
-/* The last chunk; then runs and bytes are whole. */
-int content_end(struct content_writer *w, struct err *e);
+/* Adds an entry's record. */
+int content_write_entry(struct content_writer *w, const struct entry *n, struct err *e);
+/* The last chunk. *ret is where all of it lies, the caller's; bytes are whole then. */
+int content_end(struct content_writer *w, struct run_list *ret, struct err *e);
 void content_free(struct content_writer *w);
 
 #endif

@@ -3,7 +3,11 @@
 #include <string.h>
 
 #include "syncd/base/err.h"
+#include "syncd/base/io.h"
 #include "syncd/base/mem.h"
+
+#define PIECE 65536u
+#define FIELD_HEAD_MAX 20u /* tag and length */
 
 enum tag {
     TAG_TYPE = 2,
@@ -31,7 +35,7 @@ void entry_free(struct entry *e)
     free(e->path);
     free(e->owner);
     free(e->group);
-    free(e->runs);
+    run_list_free(&e->runs);
     free(e->link);
     free(e->xattrs.data);
     free(e->holes.data);
@@ -89,7 +93,8 @@ static bool has_content(const struct entry *e)
     return e->type == ENTRY_FILE || e->type == ENTRY_DUMP || e->type == ENTRY_CONFIG;
 }
 
-static void encode_fields(const struct entry *e, struct buf *r, struct buf *scratch)
+/* All that stands before the runs, with their tag and length. */
+static void encode_before(const struct entry *e, struct buf *r, struct buf *scratch)
 {
     put_field(r, TAG_TYPE, &e->type, 1);
     put_text(r, TAG_PATH, e->path);
@@ -118,21 +123,95 @@ static void encode_fields(const struct entry *e, struct buf *r, struct buf *scra
     if (has_content(e)) {
         put_number(r, TAG_SIZE, e->size, scratch);
         buf_put_varint(r, TAG_RUNS);
-        buf_put_varint(r, part_runs_bytes(e->runs, e->run_count));
-        part_runs_encode(e->runs, e->run_count, r);
+        buf_put_varint(r, run_list_bytes(&e->runs));
+        buf_put_varint(r, e->runs.count);
     }
+}
+
+static void encode_after(const struct entry *e, struct buf *r)
+{
     put_text(r, TAG_LINK, e->link);
     put_bytes(r, TAG_XATTRS, &e->xattrs);
     put_bytes(r, TAG_HOLES, &e->holes);
 }
 
+/* A record, but for the runs, which may be long. */
+struct record {
+    struct buf before, after, scratch;
+    uint64_t run_bytes, len;
+};
+
+static int record_make(const struct entry *e, struct record *r, struct err *err)
+{
+    *r = (struct record){0};
+    encode_before(e, &r->before, &r->scratch);
+    encode_after(e, &r->after);
+    r->run_bytes = has_content(e) ? e->runs.len : 0;
+    r->len = r->before.len + r->run_bytes + r->after.len;
+    return r->before.bad || r->after.bad || r->scratch.bad ? err_nomem(err) : 0;
+}
+
+static void record_free(struct record *r)
+{
+    buf_free(&r->before);
+    buf_free(&r->after);
+    buf_free(&r->scratch);
+}
+
+static int put_runs(const struct run_list *l, uint64_t len, entry_put_fn *put, void *arg,
+                    struct err *err)
+{
+    uint8_t *window = malloc((size_t)MIN(len, (uint64_t)PIECE) + 1);
+    int rc = window ? 0 : err_nomem(err);
+    for (uint64_t at = 0, n; rc == 0 && at < len; at += n) {
+        n = MIN(len - at, (uint64_t)PIECE);
+        rc = run_list_read(l, at, window, (size_t)n, err);
+        if (rc == 0)
+            rc = put(arg, window, (size_t)n, err);
+    }
+    free(window);
+    return rc;
+}
+
+static int put_record(const struct entry *e, const struct record *r, entry_put_fn *put, void *arg,
+                      struct err *err)
+{
+    OWN_BUF struct buf length = BUF_INIT;
+    buf_put_varint(&length, r->len);
+    int rc = length.bad ? err_nomem(err) : put(arg, length.data, length.len, err);
+    if (rc == 0)
+        rc = put(arg, r->before.data, r->before.len, err);
+    if (rc == 0 && r->run_bytes)
+        rc = put_runs(&e->runs, r->run_bytes, put, arg, err);
+    return rc || !r->after.len ? rc : put(arg, r->after.data, r->after.len, err);
+}
+
+int entry_write(const struct entry *e, entry_put_fn *put, void *arg, struct err *err)
+{
+    struct record r;
+    int rc = record_make(e, &r, err);
+    if (rc == 0 && r.len > ENTRY_RECORD_MAX)
+        rc = err_set(err, ERR_LIMIT, e->path, "%s needs a record of more than %u bytes", e->path,
+                     ENTRY_RECORD_MAX);
+    if (rc == 0)
+        rc = put_record(e, &r, put, arg, err);
+    record_free(&r);
+    return rc;
+}
+
+static int put_to_buf(void *to, const void *p, size_t n, struct err *err)
+{
+    (void)err;
+    buf_put(to, p, n);
+    return 0;
+}
+
 void entry_encode(const struct entry *e, struct buf *to)
 {
-    OWN_BUF struct buf record = BUF_INIT, scratch = BUF_INIT;
-    encode_fields(e, &record, &scratch);
-    buf_put_varint(to, record.len);
-    buf_put(to, record.data, record.len);
-    to->bad |= record.bad || scratch.bad;
+    struct record r;
+    if (record_make(e, &r, NULL) || put_record(e, &r, put_to_buf, to, NULL))
+        to->bad = true;
+    record_free(&r);
 }
 
 static bool take_text(struct cursor *c, char **ret)
@@ -217,7 +296,7 @@ static bool decode_field(uint64_t tag, struct cursor *v, struct entry *e, bool *
         e->size = cursor_varint(v);
         return !v->bad && e->size <= INT64_MAX;
     case TAG_RUNS:
-        return part_runs_decode(v, &e->runs, &e->run_count);
+        return run_list_decode(v, &e->runs);
     case TAG_LINK:
         return take_text(v, &e->link);
     case TAG_XATTRS:
@@ -270,6 +349,68 @@ int entry_decode(struct cursor *c, struct entry *ret, struct err *err)
         entry_free(&e);
         return rc;
     }
+    *ret = e;
+    return 0;
+}
+
+/* A record in a file: a long list of runs stays there, all else is gathered in `rest`. */
+struct split {
+    struct shared_file *file;
+    uint64_t at, end, tag; /* tag: of the field before */
+    struct buf rest;
+    struct run_list runs;
+};
+
+static int read_record(const struct split *s, uint8_t *to, size_t n, struct err *err)
+{
+    return io_pread_full(s->file->fd, to, n, s->at) == (ssize_t)n
+               ? 0
+               : err_set(err, ERR_INTERNAL, NULL, "cannot read an entry in a temporary file");
+}
+
+static int split_field(struct split *s, struct err *err)
+{
+    uint8_t head[FIELD_HEAD_MAX];
+    size_t n = (size_t)MIN(s->end - s->at, (uint64_t)sizeof head);
+    int rc = read_record(s, head, n, err);
+    if (rc)
+        return rc;
+    struct cursor c = cursor_of(head, n);
+    uint64_t tag = cursor_varint(&c), len = cursor_varint(&c), used = n - cursor_left(&c);
+    if (c.bad || len > s->end - s->at - used || tag <= s->tag)
+        return err_set(err, ERR_DAMAGED, NULL, "an entry is damaged after field %d", (int)s->tag);
+    s->tag = tag;
+    if (tag == TAG_RUNS && len > RUN_LIST_IN_MEMORY) {
+        rc = run_list_at(s->file, s->at + used, len, &s->runs, err);
+    } else {
+        uint8_t *to = buf_extend(&s->rest, (size_t)(used + len));
+        rc = to ? read_record(s, to, (size_t)(used + len), err) : err_nomem(err);
+    }
+    s->at += used + len;
+    return rc;
+}
+
+int entry_decode_at(struct shared_file *f, uint64_t at, uint64_t len, struct entry *ret,
+                    struct err *err)
+{
+    struct split s = {.file = f, .at = at, .end = at + len};
+    struct entry e = {0};
+    int rc = 0;
+    if (len > ENTRY_RECORD_MAX)
+        return err_set(err, ERR_DAMAGED, NULL, "the entry list is damaged: a record's length");
+    while (rc == 0 && s.at < s.end)
+        rc = split_field(&s, err);
+    struct cursor record = cursor_of(s.rest.data, s.rest.len);
+    if (rc == 0)
+        rc = decode_fields(&record, &e, err);
+    buf_free(&s.rest);
+    if (rc) {
+        run_list_free(&s.runs);
+        entry_free(&e);
+        return rc;
+    }
+    if (s.runs.file)
+        e.runs = s.runs;
     *ret = e;
     return 0;
 }

@@ -121,23 +121,6 @@ void part_runs_encode(const struct part_run *runs, size_t count, struct buf *to)
     }
 }
 
-static uint64_t varint_bytes(uint64_t v)
-{
-    uint64_t n = 1;
-    for (; v >= 128; v /= 128)
-        n++;
-    return n;
-}
-
-uint64_t part_runs_bytes(const struct part_run *runs, size_t count)
-{
-    uint64_t n = varint_bytes(count);
-    for (size_t i = 0; i < count; i++)
-        n += varint_bytes(runs[i].epoch) + varint_bytes(runs[i].sequence) +
-             varint_bytes(runs[i].first_chunk) + varint_bytes(runs[i].count);
-    return n;
-}
-
 bool part_runs_decode(struct cursor *c, struct part_run **ret, size_t *ret_count)
 {
     uint64_t count = cursor_varint(c);

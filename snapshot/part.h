@@ -125,7 +125,6 @@ struct block_walk block_walk_begin(const struct part_block *b);
 bool block_walk_next(struct block_walk *w);
 
 void part_runs_encode(const struct part_run *runs, size_t count, struct buf *to);
-uint64_t part_runs_bytes(const struct part_run *runs, size_t count); /* of the encoding */
 /* *ret is malloc'ed (NULL when *ret_count is 0); false when malformed or over limits. */
 bool part_runs_decode(struct cursor *c, struct part_run **ret, size_t *ret_count);
 /* Appends one chunk, joining it to the last run where it follows on. ERR_NOMEM. */

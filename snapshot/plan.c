@@ -104,13 +104,27 @@ static int note_used(struct plan *p, const struct part_run *run, bool pinned, st
     return 0;
 }
 
+static int note_entry(struct plan *p, const struct entry *entry, struct err *e)
+{
+    struct run_reader r;
+    struct part_run run;
+    int rc;
+    run_read(&r, &entry->runs);
+    while ((rc = run_next(&r, &run, e)) == 1) {
+        rc = note_used(p, &run, entry->carried != NULL, e);
+        if (rc)
+            break;
+    }
+    return rc;
+}
+
 /* All go to the spool; in memory stays what is needed by its name. */
 static int keep_entry(void *arg, struct entry *entry, struct err *e)
 {
     struct plan *p = arg;
     int rc = p->o.entries ? spool_add(p->o.entries, entry, NULL, e) : 0;
-    for (size_t i = 0; rc == 0 && i < entry->run_count; i++)
-        rc = note_used(p, &entry->runs[i], entry->carried != NULL, e);
+    if (rc == 0)
+        rc = note_entry(p, entry, e);
     p->size_bytes += entry->type == ENTRY_CONFIG ? 0 : entry_size(entry);
     if (rc || (entry->type != ENTRY_IMAGE && entry->type != ENTRY_CONFIG))
         return rc;
@@ -438,80 +452,6 @@ int plan_prepare(struct plan *p, struct err *e)
         p->listed_count--;
         p->as_parent = false;
     }
-}
-
-/* ---- what entries need ---- */
-
-static const struct part_ref *find_part(const struct part_ref *refs, size_t count,
-                                        const struct part_ref *key)
-{
-    size_t low = 0, high = count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = part_order(&refs[middle], key);
-        if (order == 0)
-            return &refs[middle];
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return NULL;
-}
-
-bool plan_lists(const struct plan *p, const struct entry *entry)
-{
-    for (size_t i = 0; i < entry->run_count; i++) {
-        struct part_ref key = {.epoch = entry->runs[i].epoch, .sequence = entry->runs[i].sequence};
-        if (!find_part(p->listed, p->listed_count, &key))
-            return false;
-    }
-    return true;
-}
-
-/* Lists a part that was left off again. */
-static bool bring_back(struct plan *p, const struct part_ref *key)
-{
-    const struct part_ref *part = find_part(p->left_off, p->left_off_count, key);
-    if (find_part(p->listed, p->listed_count, key))
-        return true;
-    struct part_ref *grown =
-        part ? reallocarray(p->listed, p->listed_count + 1, sizeof *grown) : NULL;
-    if (!grown)
-        return false;
-    size_t at = p->listed_count;
-    for (; at > 0 && part_order(&grown[at - 1], part) > 0; at--)
-        grown[at] = grown[at - 1];
-    grown[at] = *part;
-    p->listed = grown;
-    p->listed_count++;
-    chunk_table_count_on(p->chunks, p->listed, p->listed_count, p->epoch, p->next_sequence);
-    return true;
-}
-
-bool plan_is_mixed(const struct plan *p, uint64_t image)
-{
-    for (size_t i = 0; i < p->image_count; i++)
-        if (p->images[i].id == image)
-            return p->images[i].later || p->images[i].shipped;
-    return false;
-}
-
-bool plan_carry(struct plan *p, const struct entry *entry)
-{
-    for (size_t i = 0; i < entry->run_count; i++) {
-        struct part_ref key = {.epoch = entry->runs[i].epoch, .sequence = entry->runs[i].sequence};
-        if (!bring_back(p, &key))
-            return false;
-    }
-    if (entry->type != ENTRY_IMAGE)
-        return true;
-    if (plan_is_mixed(p, entry->image.id))
-        return false;
-    for (size_t i = 0; i < p->parent.part_count; i++)
-        if (!bring_back(p, &p->parent.parts[i]))
-            return false;
-    return true;
 }
 
 int plan_keep_tables(struct plan *p, const struct part_ref *snapshot,

@@ -1,11 +1,14 @@
 #include "snapshot/pool.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "snapshot/entry.h"
+#include "snapshot/spool.h"
 #include "syncd/base/err.h"
+#include "syncd/base/io.h"
 #include "syncd/base/mem.h"
 #include "transport/store.h"
 
@@ -294,19 +297,81 @@ int pool_snapshot(struct pool *p, const struct part_ref *ref, struct snapshot *r
     return rc;
 }
 
-/* Entries are cut out of the stream of chunks as they become whole. */
+/* Entries are cut out of the stream of chunks as they become whole; a long one is gathered in a
+ * temporary file. */
 struct entry_stream {
     struct buf pending;
     uint64_t bytes;
     entry_fn *take;
     void *arg;
+    struct shared_file *file; /* NULL: there is no long one in hand */
+    uint64_t file_len, file_want;
 };
 
-static bool record_is_whole(const struct cursor *c)
+/* *ret_len: of its record, as far as that is known yet. */
+static bool record_is_whole(const struct cursor *c, uint64_t *ret_len, size_t *ret_head)
 {
     struct cursor look = *c;
     uint64_t len = cursor_varint(&look);
+    *ret_len = look.bad ? 0 : len;
+    *ret_head = cursor_left(c) - cursor_left(&look);
     return !look.bad && (len > ENTRY_RECORD_MAX || len <= cursor_left(&look));
+}
+
+static int give(struct entry_stream *s, int rc, struct entry *entry, struct err *e)
+{
+    if (rc)
+        return rc;
+    rc = s->take(s->arg, entry, e);
+    entry_free(entry);
+    return rc;
+}
+
+static int begin_long(struct entry_stream *s, uint64_t len, struct err *e)
+{
+    int fd = -1, rc = spool_file(NULL, &fd, e);
+    if (rc)
+        return rc;
+    s->file = shared_file_new(fd);
+    s->file_len = 0;
+    s->file_want = len;
+    return s->file ? 0 : err_nomem(e);
+}
+
+/* *ret_used: bytes that belong to the long record. */
+static int add_to_long(struct entry_stream *s, const uint8_t *p, size_t n, size_t *ret_used,
+                       struct err *e)
+{
+    struct entry entry;
+    *ret_used = (size_t)MIN((uint64_t)n, s->file_want - s->file_len);
+    if (io_pwrite_all(s->file->fd, p, *ret_used, s->file_len) < 0)
+        return err_sys(e, errno, NULL, "cannot write a temporary file in memory");
+    s->file_len += *ret_used;
+    if (s->file_len < s->file_want)
+        return 0;
+    int rc = give(s, entry_decode_at(s->file, 0, s->file_len, &entry, e), &entry, e);
+    shared_file_unref(TAKE_PTR(s->file));
+    return rc;
+}
+
+/* The records that are whole in p; *ret_used is what can be forgotten of it. */
+static int take_records(struct entry_stream *s, const uint8_t *p, size_t n, size_t *ret_used,
+                        struct err *e)
+{
+    struct cursor c = cursor_of(p, n);
+    uint64_t len = 0;
+    size_t head = 0;
+    int rc = 0;
+    while (rc == 0 && cursor_left(&c) > 0 && record_is_whole(&c, &len, &head)) {
+        struct entry entry;
+        rc = give(s, entry_decode(&c, &entry, e), &entry, e);
+    }
+    if (rc == 0 && cursor_left(&c) > 0 && len > ENTRY_RECORD_LONG) {
+        cursor_take(&c, head);
+        rc = begin_long(s, len, e);
+    }
+    *ret_used = n - cursor_left(&c);
+    return rc;
 }
 
 static int take_entry_bytes(void *arg, const uint8_t id[static CHUNK_ID_SIZE],
@@ -319,19 +384,19 @@ static int take_entry_bytes(void *arg, const uint8_t id[static CHUNK_ID_SIZE],
     if (s->pending.bad)
         return err_nomem(e);
     s->bytes += n;
-    struct cursor c = cursor_of(s->pending.data, s->pending.len);
+    size_t done = 0, used;
     int rc = 0;
-    while (rc == 0 && cursor_left(&c) > 0 && record_is_whole(&c)) {
-        struct entry entry;
-        rc = entry_decode(&c, &entry, e);
-        if (rc == 0) {
-            rc = s->take(s->arg, &entry, e);
-            entry_free(&entry);
-        }
-    }
-    size_t left = rc ? 0 : cursor_left(&c);
-    memmove(s->pending.data, s->pending.data + s->pending.len - left, left);
-    s->pending.len = left;
+    do {
+        used = 0;
+        const uint8_t *from = s->pending.data + done;
+        size_t left = s->pending.len - done;
+        if (left)
+            rc = s->file ? add_to_long(s, from, left, &used, e)
+                         : take_records(s, from, left, &used, e);
+        done += used;
+    } while (rc == 0 && used);
+    memmove(s->pending.data, s->pending.data + done, s->pending.len - done);
+    s->pending.len -= done;
     return rc;
 }
 
@@ -341,9 +406,10 @@ int pool_entries(struct pool *p, const struct snapshot *s, struct block_reader *
     struct entry_stream stream = {.take = take, .arg = arg};
     struct content c = {s->section.runs, s->section.run_count, s->parts, s->part_count};
     int rc = pool_content(p, &c, r, take_entry_bytes, &stream, e);
-    if (rc == 0 && (stream.pending.len != 0 || stream.bytes != s->section.entry_bytes))
+    if (rc == 0 && (stream.pending.len != 0 || stream.file || stream.bytes != s->section.entry_bytes))
         rc = err_set(e, ERR_DAMAGED, p->source,
                      "the entry list of a snapshot of source %s is damaged: it is cut", p->source);
     buf_free(&stream.pending);
+    shared_file_unref(stream.file);
     return rc;
 }

@@ -23,6 +23,7 @@
 struct streaming {
     const struct postgres_stream *s;
     struct content_writer w;
+    struct run_list runs; /* once it has ended */
     struct process child;
     int fd;
     int64_t next_look_us;
@@ -111,7 +112,7 @@ static int pump(struct streaming *t, struct err *e)
         if (n < 0 && errno != EINTR)
             return err_sys(e, errno, t->child.name, "cannot read what %s writes", t->child.name);
         if (n == 0)
-            return content_end(&t->w, e);
+            return content_end(&t->w, &t->runs, e);
         if (n < 0)
             continue;
         if (t->s->summary)
@@ -170,8 +171,9 @@ int postgres_stream_take(const struct postgres_stream *s, struct entry *ret, str
     }
     if (rc == 0) {
         ret->size = t.w.bytes;
-        ret->run_count = t.w.run_count;
-        ret->runs = TAKE_PTR(t.w.runs);
+        ret->runs = t.runs;
+    } else {
+        run_list_free(&t.runs);
     }
     process_end(&t.child);
     mem_closep(&t.fd);

@@ -19,7 +19,6 @@
 
 #define ENTRIES_MAX 2 /* the dump and the globals */
 #define ARGV_FIXED 16
-#define RECORD_PIECE 65536u
 #define MMAP_THRESHOLD (128 << 10)
 #define LARGE_DUMP_BYTES (UINT64_C(32) << 20)
 
@@ -406,22 +405,10 @@ static int by_path(const void *a, const void *b)
     return strcmp((*(const struct entry *const *)a)->path, (*(const struct entry *const *)b)->path);
 }
 
-/* In pieces, since content is gathered until it is cut: the runs of a dump can be megabytes. */
-static int write_record(struct content_writer *to, const struct buf *record, struct err *e)
-{
-    int rc = 0;
-    for (size_t at = 0, n; rc == 0 && at < record->len; at += n) {
-        n = MIN(record->len - at, (size_t)RECORD_PIECE);
-        rc = content_write(to, record->data + at, n, e);
-    }
-    return rc;
-}
-
 static int dump_write(void *of, const struct entry *config, struct content_writer *to,
                       struct err *e)
 {
     struct dump *d = of;
-    OWN_BUF struct buf record = BUF_INIT;
     const struct entry *all[ENTRIES_MAX + 1];
     size_t count = 0;
     int rc = 0;
@@ -430,12 +417,9 @@ static int dump_write(void *of, const struct entry *config, struct content_write
     if (config)
         all[count++] = config;
     qsort(all, count, sizeof *all, by_path);
-    for (size_t i = 0; rc == 0 && i < count; i++) {
-        buf_reset(&record);
-        entry_encode(all[i], &record);
-        rc = record.bad ? err_nomem(e) : write_record(to, &record, e);
-    }
-    return rc ? rc : content_end(to, e);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = content_write_entry(to, all[i], e);
+    return rc;
 }
 
 static int dump_images(const void *of, struct entry_image **ret, size_t *ret_count, struct err *e)

@@ -84,7 +84,8 @@ struct source_ops {
                 bool *ret_again, struct err *e);
     const struct source_totals *(*totals)(const void *s);
     bool (*is_as_before)(const void *s); /* the audit found everything as it was in the parent */
-    /* Writes the entry list; `config` (may be NULL) is an entry of the run itself. */
+    /* Writes the entry list, but for its end; `config` (may be NULL) is an entry of the run itself.
+     */
     int (*write)(void *s, const struct entry *config, struct content_writer *to, struct err *e);
     /* The images that the snapshot holds; the caller frees. */
     int (*images)(const void *s, struct entry_image **ret, size_t *ret_count, struct err *e);

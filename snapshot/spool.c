@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -12,10 +13,9 @@
 #include "syncd/base/mem.h"
 
 #define WINDOW 65536u
-#define RECORD_MAX (ENTRY_RECORD_MAX + 10) /* with its length */
 
 struct spool {
-    int fd;
+    struct shared_file *file;
     uint64_t count, written;
     struct buf pending;
 };
@@ -37,13 +37,22 @@ int spool_file(const char *dir, int *ret_fd, struct err *e)
     return 0;
 }
 
+const char *spool_dir(void)
+{
+    const char *dir = getenv("TMPDIR");
+    dir = dir ? dir : "/var/tmp";
+    return access(dir, W_OK | X_OK) == 0 ? dir : NULL;
+}
+
 int spool_open(const char *dir, struct spool **ret, struct err *e)
 {
     struct spool *s = mem_alloc(1, sizeof *s);
     if (!s)
         return err_nomem(e);
-    s->fd = -1;
-    int rc = spool_file(dir, &s->fd, e);
+    int fd = -1;
+    int rc = spool_file(dir, &fd, e);
+    if (rc == 0 && !(s->file = shared_file_new(fd)))
+        rc = err_nomem(e);
     if (rc) {
         spool_close(s);
         return rc;
@@ -56,7 +65,7 @@ void spool_close(struct spool *s)
 {
     if (!s)
         return;
-    mem_closep(&s->fd);
+    shared_file_unref(s->file);
     buf_free(&s->pending);
     free(s);
 }
@@ -78,29 +87,30 @@ static int flush(struct spool *s, struct err *e)
 {
     if (s->pending.len == 0)
         return 0;
-    if (io_pwrite_all(s->fd, s->pending.data, s->pending.len, s->written) < 0)
+    if (io_pwrite_all(s->file->fd, s->pending.data, s->pending.len, s->written) < 0)
         return cannot_use(errno, "write", e);
     s->written += s->pending.len;
     buf_reset(&s->pending);
     return 0;
 }
 
-int spool_add(struct spool *s, const struct entry *entry, uint64_t *ret_at, struct err *e)
+static int put(void *spool, const void *p, size_t n, struct err *e)
 {
-    int rc = s->pending.len >= WINDOW ? flush(s, e) : 0;
-    if (rc)
-        return rc;
-    size_t before = s->pending.len;
-    entry_encode(entry, &s->pending);
+    struct spool *s = spool;
+    buf_put(&s->pending, p, n);
     if (s->pending.bad)
         return err_nomem(e);
-    if (s->pending.len - before > ENTRY_RECORD_MAX) {
-        s->pending.len = before;
-        return err_set(e, ERR_LIMIT, entry->path, "%s needs a record of more than %u bytes",
-                       entry->path, ENTRY_RECORD_MAX);
-    }
+    return s->pending.len >= WINDOW ? flush(s, e) : 0;
+}
+
+int spool_add(struct spool *s, const struct entry *entry, uint64_t *ret_at, struct err *e)
+{
+    uint64_t at = spool_bytes(s);
+    int rc = entry_write(entry, put, s, e);
+    if (rc)
+        return rc;
     if (ret_at)
-        *ret_at = s->written + before;
+        *ret_at = at;
     s->count++;
     return 0;
 }
@@ -110,7 +120,7 @@ void spool_empty(struct spool *s)
     buf_reset(&s->pending);
     s->count = s->written = 0;
     /* What cannot be cut off now is overwritten or never read. */
-    (void)!io_ftruncate(s->fd, 0);
+    (void)!io_ftruncate(s->file->fd, 0);
 }
 
 uint64_t spool_count(const struct spool *s)
@@ -149,9 +159,22 @@ static int fill(struct spool_reader *r, size_t n, struct err *e)
     uint8_t *to = buf_extend(&r->window, more);
     if (!to)
         return err_nomem(e);
-    if (io_pread_full(r->spool->fd, to, more, r->at + left) != (ssize_t)more)
+    if (io_pread_full(r->spool->file->fd, to, more, r->at + left) != (ssize_t)more)
         return cannot_use(errno, "read", e);
     return 0;
+}
+
+/* One that is not brought into the window. */
+static int next_long(struct spool_reader *r, size_t head, uint64_t len, struct entry *ret,
+                     struct err *e)
+{
+    uint64_t at = r->at + r->taken + head;
+    if (len > r->spool->written - at)
+        return err_set(e, ERR_INTERNAL, NULL, "the list of entries is cut");
+    int rc = entry_decode_at(r->spool->file, at, len, ret, e);
+    r->at = at + len;
+    r->taken = r->window.len = 0;
+    return rc ? rc : 1;
 }
 
 int spool_next(struct spool_reader *r, struct entry *ret, struct err *e)
@@ -167,7 +190,9 @@ int spool_next(struct spool_reader *r, struct entry *ret, struct err *e)
     uint64_t len = cursor_varint(&look);
     if (look.bad || len > ENTRY_RECORD_MAX)
         return err_set(e, ERR_INTERNAL, NULL, "the list of entries is damaged");
-    size_t whole = r->window.len - r->taken - cursor_left(&look) + (size_t)len;
+    size_t head = r->window.len - r->taken - cursor_left(&look), whole = head + (size_t)len;
+    if (whole > ENTRY_RECORD_LONG)
+        return next_long(r, head, len, ret, e);
     rc = fill(r, whole, e);
     if (rc)
         return rc;

@@ -2,7 +2,9 @@
  * be too much for memory in a tree of a million files. In a backup it lies in the folder of the
  * fingerprints (a tmpfs), so nothing is written to the source's disk.
  *
- * Memory: 64 KiB for writing and for each reader, more only for a longer record. One thread. */
+ * Memory: 64 KiB for writing and for each reader, up to 256 KiB for a longer record; the runs of one
+ * that is longer still stay in the file, so that an entry with many is only good until the spool is
+ * emptied. One thread. */
 #ifndef SYNCD_SNAPSHOT_SPOOL_H
 #define SYNCD_SNAPSHOT_SPOOL_H
 
@@ -13,6 +15,10 @@ struct spool;
 
 /* A file in `dir` (NULL: in memory) that is gone when it is closed, however the process ends. */
 int spool_file(const char *dir, int *ret_fd, struct err *e);
+
+/* Where what does not belong to a backup puts such files: TMPDIR, else /var/tmp; NULL when nothing
+ * can be written there. */
+const char *spool_dir(void);
 
 int spool_open(const char *dir, struct spool **ret, struct err *e);
 void spool_close(struct spool *s); /* NULL is fine */

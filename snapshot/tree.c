@@ -91,14 +91,6 @@ bool tree_is_as_before(const struct tree *t)
 
 /* ---- the entry list ---- */
 
-static int write_record(const struct entry *n, struct buf *record, struct content_writer *to,
-                        struct err *e)
-{
-    buf_reset(record);
-    entry_encode(n, record);
-    return record->bad ? err_nomem(e) : content_write(to, record->data, record->len, e);
-}
-
 /* One of the two sorted lists that become one. */
 struct half {
     struct spool_reader reader;
@@ -116,24 +108,23 @@ static int advance(struct half *h, struct err *e)
 
 int tree_write(struct tree *t, const struct entry *config, struct content_writer *to, struct err *e)
 {
-    OWN_BUF struct buf record = BUF_INIT;
     struct half a = {.reader = spool_read(t->out)}, b = {.reader = spool_read(t->vanished)};
     int rc = advance(&a, e);
     if (rc == 0)
         rc = advance(&b, e);
     while (rc == 0 && (a.has || b.has)) {
         struct half *next = !b.has || (a.has && strcmp(a.entry.path, b.entry.path) < 0) ? &a : &b;
-        rc = write_record(&next->entry, &record, to, e);
+        rc = content_write_entry(to, &next->entry, e);
         if (rc == 0)
             rc = advance(next, e);
     }
     if (rc == 0 && config)
-        rc = write_record(config, &record, to, e);
+        rc = content_write_entry(to, config, e);
     entry_free(&a.entry);
     entry_free(&b.entry);
     spool_reader_free(&a.reader);
     spool_reader_free(&b.reader);
-    return rc ? rc : content_end(to, e);
+    return rc;
 }
 
 /* ---- as a kind of source ---- */

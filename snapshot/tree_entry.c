@@ -166,8 +166,8 @@ static int unlink_carried(struct tree *t, struct entry *before, bool *ret_found,
     before->type = ENTRY_FILE;
     free(TAKE_PTR(before->link));
     before->size = first.size;
-    before->run_count = first.run_count;
-    before->runs = TAKE_PTR(first.runs);
+    before->runs = first.runs;
+    first.runs = (struct run_list){0};
     before->holes = first.holes;
     first.holes = (struct entry_bytes){0};
     entry_free(&first);

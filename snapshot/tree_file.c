@@ -62,6 +62,7 @@ struct reading {
     int fd;
     struct stat st;
     struct content_writer w;
+    struct run_list runs; /* once it has ended */
     struct buf holes;
     size_t hole_count;
     uint8_t *buffer;
@@ -129,7 +130,7 @@ static int read_content(struct reading *r, struct err *e)
     uint64_t size = (uint64_t)r->st.st_size;
     bool sparse = (uint64_t)r->st.st_blocks * 512 < size && size > 4096;
     int rc = sparse ? read_sparse(r, size, e) : read_data(r, 0, size, e);
-    return rc ? rc : content_end(&r->w, e);
+    return rc ? rc : content_end(&r->w, &r->runs, e);
 }
 
 static bool same_state(const struct stat *a, const struct stat *b)
@@ -167,8 +168,8 @@ static int end_entry(struct reading *r, struct entry *n, struct err *e)
     if (r->holes.bad)
         return err_nomem(e);
     n->size = (uint64_t)r->st.st_size;
-    n->run_count = r->w.run_count;
-    n->runs = TAKE_PTR(r->w.runs);
+    n->runs = r->runs;
+    r->runs = (struct run_list){0};
     if (r->holes.len) {
         n->holes = (struct entry_bytes){.data = r->holes.data, .len = r->holes.len};
         r->holes = BUF_INIT;
@@ -210,6 +211,7 @@ static int take_once(struct tree_file *f, uint8_t *buffer, struct entry *ret, st
         rc = end_entry(&r, &n, e);
     f->shipped_bytes += r.w.shipped;
     content_free(&r.w);
+    run_list_free(&r.runs);
     buf_free(&r.holes);
     mem_closep(&r.fd);
     if (rc)

@@ -55,18 +55,6 @@ static bool same_text(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
-static bool same_runs(const struct entry *a, const struct entry *b)
-{
-    if (a->run_count != b->run_count)
-        return false;
-    for (size_t i = 0; i < a->run_count; i++)
-        if (a->runs[i].epoch != b->runs[i].epoch || a->runs[i].sequence != b->runs[i].sequence ||
-            a->runs[i].first_chunk != b->runs[i].first_chunk ||
-            a->runs[i].count != b->runs[i].count)
-            return false;
-    return true;
-}
-
 /* A file whose chunks lie elsewhere now was either written anew, which its mtime shows, or shipped
  * again to keep the list of parts short. */
 static bool same_content(const struct entry *a, const struct entry *b)
@@ -74,7 +62,7 @@ static bool same_content(const struct entry *a, const struct entry *b)
     if (a->type == ENTRY_IMAGE)
         return a->image.kind == b->image.kind && a->image.page_shift == b->image.page_shift &&
                a->image.page_count == b->image.page_count && a->image.sum == b->image.sum;
-    return same_runs(a, b) || (a->has_owner && a->mtime_ns == b->mtime_ns);
+    return run_list_same(&a->runs, &b->runs) || (a->has_owner && a->mtime_ns == b->mtime_ns);
 }
 
 static unsigned changes_of(const struct entry *a, const struct entry *b)
@@ -273,9 +261,7 @@ static int merge(struct differing *d, struct spool *const lists[2], struct err *
 
 static int compare_entries(struct differing *d, struct err *e)
 {
-    const char *dir = getenv("TMPDIR");
-    dir = dir ? dir : "/var/tmp";
-    dir = access(dir, W_OK | X_OK) == 0 ? dir : NULL; /* else in memory */
+    const char *dir = spool_dir();
     OWN_SPOOL struct spool *before = NULL, *after = NULL;
     OWN_BLOCK_READER struct block_reader *r = NULL;
     int rc = block_reader_new(&r, e);

@@ -312,9 +312,12 @@ static int read_inside(struct inside *n, struct err *e)
     n->f->size_bytes = n->size_bytes;
     if (n->f->max_age_s || n->config.type != ENTRY_CONFIG)
         return 0;
-    struct content c = {n->config.runs, n->config.run_count, n->snapshot->parts,
-                        n->snapshot->part_count};
-    rc = pool_content(n->pool, &c, r, take_text, n, e);
+    OWN_MEM struct part_run *runs = NULL;
+    struct content c = {.refs = n->snapshot->parts, .ref_count = n->snapshot->part_count};
+    rc = run_list_array(&n->config.runs, CONF_FILE_LIMIT, &runs, &c.run_count, e);
+    c.runs = runs;
+    if (rc == 0)
+        rc = pool_content(n->pool, &c, r, take_text, n, e);
     if (rc == 0)
         take_max_age(n);
     return rc;

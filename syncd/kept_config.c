@@ -45,13 +45,14 @@ int kept_config_read(struct pool *pool, const struct snapshot *s, const struct e
                      struct buf *ret, struct err *e)
 {
     OWN_BLOCK_READER struct block_reader *reader = NULL;
-    struct content c = {.runs = entry->runs,
-                        .run_count = entry->run_count,
-                        .refs = s->parts,
-                        .ref_count = s->part_count};
+    OWN_MEM struct part_run *runs = NULL;
+    struct content c = {.refs = s->parts, .ref_count = s->part_count};
     if (entry->size > CONF_FILE_LIMIT)
         return err_set(e, ERR_LIMIT, entry->path, "the config in the snapshot is too long");
-    int rc = block_reader_new(&reader, e);
+    int rc = run_list_array(&entry->runs, CONF_FILE_LIMIT, &runs, &c.run_count, e);
+    c.runs = runs;
+    if (rc == 0)
+        rc = block_reader_new(&reader, e);
     return rc ? rc : pool_content(pool, &c, reader, take, ret, e);
 }
 
