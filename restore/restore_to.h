@@ -12,6 +12,7 @@
 
 struct err;
 struct pool;
+struct postgres;
 struct snapshot;
 
 struct restore_to_params {
@@ -41,5 +42,13 @@ struct restore_to_result {
 /* ERR_USAGE: the snapshot holds no dump; ERR_REFUSED: the database is not empty; ERR_NOT_FOUND: the
  * schema, the database, or roles that own things; ERR_VERSION; else what PostgreSQL says. */
 int restore_to_run(const struct restore_to_params *p, struct restore_to_result *ret, struct err *e);
+
+/* Whether a whole dump could go there: it answers, is empty, and lets us create what is in a dump;
+ * or, at postgres and template1, lets us create databases. *ret is the connection, the caller's.
+ * Nothing is changed. ERR_REFUSED, ERR_PERMISSION, ERR_NOT_FOUND, ERR_CONNECT, ERR_AUTH. */
+int restore_to_look(const char *conninfo, struct postgres **ret, struct err *e);
+
+/* The role is on that server; ERR_NOT_FOUND with the way out. */
+int restore_to_look_for_role(struct postgres *conn, const char *role, struct err *e);
 
 #endif

@@ -46,7 +46,7 @@ static int check_empty(struct postgres *conn, const char *const *schemas, struct
 
 /* ---- roles ---- */
 
-static int check_role(struct postgres *conn, const char *role, struct err *e)
+int restore_to_look_for_role(struct postgres *conn, const char *role, struct err *e)
 {
     OWN_POSTGRES_ROWS struct postgres_rows *r = NULL;
     const char *const parameters[] = {role, NULL};
@@ -68,7 +68,7 @@ static int check_roles(struct postgres *conn, const struct dump_details *d, stru
     size_t i;
     int rc = 0;
     json_array_foreach(owners, i, one) if (rc == 0 && json_is_string(one)) rc =
-        check_role(conn, json_string_value(one), e);
+        restore_to_look_for_role(conn, json_string_value(one), e);
     return rc;
 }
 
@@ -176,4 +176,39 @@ void target_close(struct target *t, const struct restore_to_result *result, bool
     if (!keep && result->created && t->maintenance)
         drop_database(t->maintenance, result->database);
     postgres_close(TAKE_PTR(t->maintenance));
+}
+
+/* ---- looking, long before there is anything to restore ---- */
+
+static int check_rights(struct postgres *conn, bool maintenance, struct err *e)
+{
+    OWN_POSTGRES_ROWS struct postgres_rows *r = NULL;
+    const char *sql = maintenance ? "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname ="
+                                    " current_user"
+                                  : "SELECT has_database_privilege(current_database(), 'CREATE')";
+    int rc = postgres_query(conn, sql, NULL, &r, e);
+    if (rc || (postgres_count(r) && strcmp(postgres_text(r, 0, 0), "t") == 0))
+        return rc;
+    err_set(e, ERR_PERMISSION, postgres_user(conn), "%s may not create %s %s", postgres_user(conn),
+            maintenance ? "databases at" : "schemas in", postgres_database(conn));
+    return maintenance ? err_hint(e, "ALTER ROLE %s CREATEDB;", postgres_user(conn))
+                       : err_hint(e, "GRANT CREATE ON DATABASE %s TO %s;", postgres_database(conn),
+                                  postgres_user(conn));
+}
+
+int restore_to_look(const char *conninfo, struct postgres **ret, struct err *e)
+{
+    OWN_POSTGRES struct postgres *conn = NULL;
+    int rc = postgres_connect(conninfo, &conn, e);
+    if (rc == ERR_NOT_FOUND)
+        err_hint(e, "Create it: createdb -T template0.");
+    if (rc)
+        return rc;
+    bool maintenance = is_maintenance(postgres_database(conn));
+    rc = check_rights(conn, maintenance, e);
+    if (rc == 0 && !maintenance)
+        rc = check_empty(conn, NULL, e);
+    if (rc == 0)
+        *ret = TAKE_PTR(conn);
+    return rc;
 }

@@ -4,8 +4,9 @@ restored: what holds between the tables holds in each copy."""
 import os
 import subprocess
 
-from harness import processes
+from harness import contract, processes
 from harness.case import at_level, by_level
+from harness.leader import has_sanitizer
 from harness.postgres import plain
 from test_postgres import PostgresCase
 
@@ -53,6 +54,42 @@ INVARIANT = ("SELECT " + " + ".join(f"(SELECT count(*) FROM {s}.queue)" for s in
 def without_sequences(text):
     """Sequences are in no snapshot: a dump has them a little later than its rows."""
     return "\n".join(line for line in text.splitlines() if "pg_catalog.setval" not in line)
+
+
+class TestScattered(PostgresCase):
+    @at_level("default", timeout_s=600)
+    def test_a_dump_in_many_pieces(self):
+        """Rows all over a table change again and again, until its dump lies in a hundred thousand
+        pieces: all comes back, in memory that does not grow with them."""
+        server = self.server(shared_buffers="256MB")
+        server.create("piri", "CREATE TABLE big AS SELECT n, 0 AS round, md5(n::text) || md5(n::text)"
+                              " AS a FROM generate_series(1, 1000000) n;")
+        leader = self.house(server)
+        peaks = {}
+
+        def peak(*args):
+            result = leader.start(*args, json_output=True).wait(300)
+            self.assertEqual(result.exit, 0, result)
+            peaks[" ".join(args[:2]) + f" {len(peaks)}"] = result.peak_kb
+            return result
+        for number in range(6):
+            peak("backup")
+            server.sql("piri", f"UPDATE big SET round = round + 1 WHERE hashint4(n + {number}) % 10 = 0")
+        pages = leader.backup()
+        expected = server.dump("piri")
+        server.create("copy")
+        peak("restore", "--to", server.conninfo("copy"))
+        self.assertEqual(server.dump("copy"), expected)
+        out = self.path("whole.dump")
+        peak("restore", "--output", out)
+        made = subprocess.run([server.program("pg_restore"), "-f", "-", out], check=True, timeout=300,
+                              capture_output=True, text=True).stdout
+        self.assertEqual(plain(made), expected)
+        self.assertTrue(contract.check_json("verify", peak("verify", "--drill"))["drills"][0]["proven"])
+        peak("diff", "latest", "latest")
+        self.assertTrue(pages["complete"])
+        if not has_sanitizer():
+            self.assertLess(max(peaks.values()), 24 * 1024, peaks)
 
 
 class TestLoad(PostgresCase):

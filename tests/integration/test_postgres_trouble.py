@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 
 from harness import processes
 from test_postgres import SCRIPT, PostgresCase
@@ -145,6 +146,65 @@ class TestTrouble(PostgresCase):
         leader.workers[0].settings["min_free"] = "1000G"
         leader.write_conf()
         self.fails(leader, "w1")
+
+    def test_no_room_in_the_middle(self):
+        """A worker's disk is full while the dump streams; the earlier snapshot comes back from it."""
+        if os.geteuid() != 0:
+            self.skipTest("needs root: mounts a small tmpfs")
+        server = self.server()
+        server.create("piri", BIG)
+        os.mkdir(self.path("w1"))
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "none", self.path("w1")], check=True)
+        self.addCleanup(subprocess.run, ["umount", self.path("w1")], check=True)
+        leader = self.house(server)
+        leader.workers[0].settings["min_free"] = "0"
+        leader.write_conf()
+        leader.backup()
+        before = server.dump("piri")
+        server.sql("piri", "UPDATE replicator.big SET a = md5(a) || md5(n::text)")
+        self.fails(leader, "space", "no-space")
+        server.create("copy")
+        leader.run("restore", "--to", server.conninfo("copy"))
+        self.assertEqual(server.dump("copy"), before)
+        leader.run("verify", "--read-data")
+
+    def test_what_check_says_of_drills(self):
+        """What a drill would stumble over tonight is said by check, which changes nothing."""
+        server = self.server()
+        server.create("piri", SCRIPT + "CREATE ROLE little LOGIN; CREATE ROLE owner;"
+                                       "ALTER TABLE replicator.jobs OWNER TO owner;")
+        server.create("scratch")
+        leader = self.house(server)
+        real = {n: server.program(n) for n in ("pg_dump", "pg_restore")}
+
+        def check(word, exit_code, env=None, **settings):
+            leader.sources["piri"] = {"postgres": server.conninfo("piri"), "max_age": "1h", **settings}
+            leader.write_conf()
+            self.assertIn(word, leader.run("check", expect=exit_code, env=env).stdout)
+        scratch = {"drill_database": server.conninfo("scratch")}
+        check("drill_database is there for a drill", 0, **scratch)
+        check("drill_database is there for a drill", 0, drill_database=server.conninfo("postgres"))
+        check("does not exist", 1, drill_database=server.conninfo("nowhere"))
+        check("may not create schemas in scratch", 1,
+              drill_database=server.conninfo("scratch", "little"))
+        check("may not create databases at postgres", 1,
+              drill_database=server.conninfo("postgres", "little"))
+        self.assertEqual(server.sql("postgres", "SELECT count(*) FROM pg_database"), "5")
+        server.sql("scratch", "CREATE TABLE mine (a int)")
+        check("scratch is not empty", 1, **scratch)
+        server.sql("scratch", "DROP TABLE mine")
+        check("does not answer", 1, drill_database="host=/nonexistent dbname=x user=y")
+        other = self.server()
+        other.create("scratch")
+        check("role owner", 1, drill_database=other.conninfo("scratch"))
+        other.sql("postgres", "CREATE ROLE owner")
+        check("drill_database is there for a drill", 0, drill_database=other.conninfo("scratch"))
+        older = self.wrapper("pg_restore", "echo 'pg_restore (PostgreSQL) 9.6.1'\n")
+        check("drills fail: pg_restore is of PostgreSQL 9", 1, env=older, **scratch)
+        check("drills only count rows", 3, env=older)
+        alone = self.new_folder()
+        os.symlink(real["pg_dump"], os.path.join(alone, "pg_dump"))
+        check("pg_restore is not installed", 3, env={"PATH": alone})
 
     def test_drill(self):
         """pg_restore lists the stored dump; drill_database takes it, and is empty afterwards."""
