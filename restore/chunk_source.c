@@ -242,8 +242,7 @@ static int find_run(struct chunk_source *c, const struct part_run *run, size_t *
         return 0;
     return err_set(e, ERR_DAMAGED, c->o.pool->source,
                    "part %04" PRIu32 "-%08" PRIu64 " of source %s holds no chunk %" PRIu32,
-                   run->epoch, run->sequence, c->o.pool->source,
-                   run->first_chunk + run->count - 1);
+                   run->epoch, run->sequence, c->o.pool->source, run->first_chunk + run->count - 1);
 }
 
 struct giving {

@@ -1,10 +1,10 @@
 /* Content by its chunks, from the parts of one snapshot on all workers, for restoring many files:
  * the chunk list of a part is read once and kept in a temporary file, not in memory; blocks that
  * follow each other are read together, and the last few stay unpacked, since neighbours in a tree
- * are neighbours in a part. The content of a large dump, whose chunks alternate between many parts, is
- * gathered a few MiB at a time, so that a block is read once for all that it gives to them. Each block
- * comes from whoever has it whole. One thread; blocks as the stores do. Memory: 5 MiB, and 4 for
- * gathering. */
+ * are neighbours in a part. The content of a large dump, whose chunks alternate between many parts,
+ * is gathered a few MiB at a time, so that a block is read once for all that it gives to them. Each
+ * block comes from whoever has it whole. One thread; blocks as the stores do. Memory: 5 MiB, and 4
+ * for gathering. */
 #ifndef SYNCD_RESTORE_CHUNK_SOURCE_H
 #define SYNCD_RESTORE_CHUNK_SOURCE_H
 

@@ -127,8 +127,7 @@ int restore_extract(struct restoring *r, const struct entry *n, chunk_source_fn 
         json_string_value(one);
     struct extracting x = {.take = take, .arg = arg};
     x.filter = dump_filter_new((const char *const *)schemas, sink, &x);
-    int rc = x.filter ? chunk_source_read(r->chunks, &n->runs, NULL, feed, &x, e)
-                      : err_nomem(e);
+    int rc = x.filter ? chunk_source_read(r->chunks, &n->runs, NULL, feed, &x, e) : err_nomem(e);
     if (rc == 0)
         rc = dump_filter_end(x.filter, e);
     if (rc == 0)

@@ -120,8 +120,8 @@ static int fill_all(struct filling *f, struct err *e)
     if (rc == 0 && restore_is_extract(f->n))
         return restore_extract(f->r, f->n, fill, f, e);
     if (rc == 0)
-        rc = chunk_source_read(f->r->chunks, &f->n->runs, f->base_fd < 0 ? NULL : have_chunk, fill, f,
-                               e);
+        rc = chunk_source_read(f->r->chunks, &f->n->runs, f->base_fd < 0 ? NULL : have_chunk, fill,
+                               f, e);
     if (rc == 0)
         rc = skip_holes(f, e);
     if (rc == 0 && f->at != f->n->size)

@@ -160,10 +160,8 @@ static int feed(struct bringing_to *b, struct err *e)
 {
     struct chunk_source *chunks = NULL;
     struct feeding f = {.b = b};
-    struct chunk_source_options o = {.pool = b->p->pool,
-                                     .snapshot = b->p->snapshot,
-                                     .dir = spool_dir(),
-                                     .cancel = b->p->cancel};
+    struct chunk_source_options o = {
+        .pool = b->p->pool, .snapshot = b->p->snapshot, .dir = spool_dir(), .cancel = b->p->cancel};
     int rc = chunk_source_new(&o, &chunks, e);
     if (rc == 0 && b->schemas && !(f.filter = dump_filter_new(b->schemas, sink, b)))
         rc = err_nomem(e);

@@ -122,7 +122,8 @@ static bool counts(const void *table, const uint8_t value[static ID_TABLE_VALUE]
 {
     const struct chunk_table *t = table;
     struct part_ref key = {.epoch = le32_get(value), .sequence = le64_get(value + 8)};
-    if (key.epoch == t->run_epoch && key.sequence >= t->run_first_sequence)
+    struct part_run run = {.epoch = key.epoch, .sequence = key.sequence};
+    if (chunk_table_is_of_run(t, &run))
         return true;
     size_t low = 0, high = t->listed_count;
     while (low < high) {
@@ -136,6 +137,11 @@ static bool counts(const void *table, const uint8_t value[static ID_TABLE_VALUE]
             high = middle;
     }
     return false;
+}
+
+bool chunk_table_is_of_run(const struct chunk_table *t, const struct part_run *at)
+{
+    return at->epoch == t->run_epoch && at->sequence >= t->run_first_sequence;
 }
 
 bool chunk_table_find(struct chunk_table *t, const uint8_t id[static CHUNK_ID_SIZE],
@@ -156,9 +162,16 @@ bool chunk_table_find(struct chunk_table *t, const uint8_t id[static CHUNK_ID_SI
 void chunk_table_add(struct chunk_table *t, const uint8_t id[static CHUNK_ID_SIZE],
                      const struct part_run *at)
 {
-    uint8_t value[ID_TABLE_VALUE];
     struct part_run known;
-    if (t->broken || chunk_table_find(t, id, &known))
+    if (!chunk_table_find(t, id, &known))
+        chunk_table_move(t, id, at);
+}
+
+void chunk_table_move(struct chunk_table *t, const uint8_t id[static CHUNK_ID_SIZE],
+                      const struct part_run *at)
+{
+    uint8_t value[ID_TABLE_VALUE];
+    if (t->broken)
         return;
     value_of(at, value);
     t->highest = MAX(t->highest, at->sequence);

@@ -45,4 +45,11 @@ bool chunk_table_find(struct chunk_table *t, const uint8_t id[static CHUNK_ID_SI
 void chunk_table_add(struct chunk_table *t, const uint8_t id[static CHUNK_ID_SIZE],
                      const struct part_run *at);
 
+/* The same for one that was shipped again: what was known of it before is replaced. */
+void chunk_table_move(struct chunk_table *t, const uint8_t id[static CHUNK_ID_SIZE],
+                      const struct part_run *at);
+
+/* Whether this run shipped what lies there. */
+bool chunk_table_is_of_run(const struct chunk_table *t, const struct part_run *at);
+
 #endif

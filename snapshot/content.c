@@ -6,17 +6,23 @@
 #include "snapshot/entry.h"
 #include "syncd/base/err.h"
 
+static bool is_known(const struct content_writer *w, const uint8_t *id, struct part_run *ret)
+{
+    uint64_t most = w->run_bytes_max ? w->run_bytes_max : CONTENT_RUN_BYTES_MAX;
+    return w->known && run_writer_bytes(&w->runs) < most && chunk_table_find(w->known, id, ret) &&
+           (!w->anew || chunk_table_is_of_run(w->known, ret));
+}
+
 static int put_chunk(struct content_writer *w, const uint8_t *p, size_t n, struct err *e)
 {
     uint8_t id[CHUNK_ID_SIZE];
     struct part_run at;
     digest_chunk_id(w->seed, p, n, id);
     int rc = 0;
-    bool anew = run_writer_bytes(&w->runs) >= CONTENT_RUN_BYTES_MAX;
-    if (!w->known || anew || !chunk_table_find(w->known, id, &at)) {
+    if (!is_known(w, id, &at)) {
         rc = pipeline_chunk(w->pipeline, id, p, n, &at, e);
         if (rc == 0 && w->known)
-            chunk_table_add(w->known, id, &at);
+            chunk_table_move(w->known, id, &at);
         w->shipped += n;
     }
     return rc ? rc : run_add(&w->runs, &at, e);

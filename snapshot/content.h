@@ -11,8 +11,8 @@ struct chunk_table;
 struct entry;
 struct err;
 
-/* When the runs of content take more bytes than this it is written anew from there on: the record
- * of an entry has a limit. */
+/* When the runs of content take more bytes than this, its rest is shipped anew: the record of an
+ * entry has a limit. A source that keeps its content from getting there (`anew`) ships less. */
 #define CONTENT_RUN_BYTES_MAX (7u << 20)
 
 struct content_writer {
@@ -20,6 +20,8 @@ struct content_writer {
     const uint8_t *seed;
     struct chunk_table *known; /* may be NULL; new chunks are added to it */
     struct chunker_sizes sizes;
+    bool anew;              /* ship all again, so that it lies together; the table learns where */
+    uint64_t run_bytes_max; /* 0: CONTENT_RUN_BYTES_MAX */
     struct buf pending;
     uint64_t bytes;
     uint64_t shipped; /* bytes in chunks that were not known */

@@ -43,9 +43,9 @@ struct entry {
     char *owner, *group; /* names; NULL when unknown */
     int64_t mtime_ns;
     int64_t as_of_us;
-    struct entry_image image; /* ENTRY_IMAGE */
-    uint64_t size;            /* FILE, DUMP, CONFIG */
-    struct run_list runs;     /* ... and where it lies */
+    struct entry_image image;     /* ENTRY_IMAGE */
+    uint64_t size;                /* FILE, DUMP, CONFIG */
+    struct run_list runs;         /* ... and where it lies */
     char *link;                   /* SYMLINK, HARDLINK */
     struct entry_bytes xattrs;    /* as in the record */
     struct entry_bytes holes;     /* as in the record */

@@ -406,7 +406,8 @@ int pool_entries(struct pool *p, const struct snapshot *s, struct block_reader *
     struct entry_stream stream = {.take = take, .arg = arg};
     struct content c = {s->section.runs, s->section.run_count, s->parts, s->part_count};
     int rc = pool_content(p, &c, r, take_entry_bytes, &stream, e);
-    if (rc == 0 && (stream.pending.len != 0 || stream.file || stream.bytes != s->section.entry_bytes))
+    if (rc == 0 &&
+        (stream.pending.len != 0 || stream.file || stream.bytes != s->section.entry_bytes))
         rc = err_set(e, ERR_DAMAGED, p->source,
                      "the entry list of a snapshot of source %s is damaged: it is cut", p->source);
     buf_free(&stream.pending);

@@ -158,6 +158,7 @@ int postgres_stream_take(const struct postgres_stream *s, struct entry *ret, str
     t.w = (struct content_writer){.pipeline = s->run->pipeline,
                                   .seed = s->run->repository->seed,
                                   .known = s->known,
+                                  .anew = s->anew,
                                   .sizes = {.min = s->average_bytes / 4,
                                             .average = s->average_bytes,
                                             .max = s->average_bytes * 8}};

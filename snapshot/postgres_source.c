@@ -40,6 +40,7 @@ struct dump {
     struct plan *plan;
     char *dump_path;      /* "<schema>.dump" */
     uint64_t size_before; /* of the parent's dump */
+    bool anew;            /* it lies in too many pieces */
     uint64_t size_expected;
     uint32_t chunk_bytes; /* the average */
     size_t entry_count;
@@ -76,7 +77,8 @@ static char *name_of_dump(const struct dump *d)
     return postgres_dump_name(only ? schemas[0] : postgres_database(d->conn));
 }
 
-/* Other chunks ship everything again: the parent's are kept until they are far from right. */
+/* Other chunks ship everything again: the parent's are kept until they are far from right, or all
+ * is shipped again anyway. */
 static uint32_t choose_chunks(const struct dump *d, uint32_t before)
 {
     uint64_t bytes = d->size_expected;
@@ -85,7 +87,7 @@ static uint32_t choose_chunks(const struct dump *d, uint32_t before)
         right *= 2;
     bool usable =
         before >= CHUNK_BYTES_MIN && before <= CHUNK_BYTES_MAX && (before & (before - 1)) == 0;
-    return usable && before >= right / 2 && before <= right * 4 ? before : right;
+    return usable && !d->anew && before >= right / 2 && before <= right * 4 ? before : right;
 }
 
 static uint32_t chunks_of(const struct entry *n)
@@ -101,6 +103,7 @@ static bool is_same(struct dump *d, const struct entry *n)
     if (n->type == ENTRY_DUMP && strcmp(n->path, d->dump_path) == 0) {
         d->size_before = n->size;
         d->chunk_bytes = chunks_of(n);
+        d->anew = n->runs.len > CONTENT_RUN_BYTES_MAX / 8 * 7;
     }
     return n->type == ENTRY_DUMP && !n->carried && n->signature.len == strlen(d->evidence) &&
            memcmp(n->signature.data, d->evidence, n->signature.len) == 0;
@@ -132,7 +135,7 @@ static int dump_open(const struct source_options *o, void **ret, struct err *e)
     struct dump *d = mem_alloc(1, sizeof *d);
     if (!d)
         return err_nomem(e);
-    /* The runs of a large dump are megabytes, for a moment each: memory that is to go back at once,
+    /* What a large dump needs for a moment, up to megabytes, is memory that is to go back at once,
      * which glibc leaves off as soon as a block of that size was freed. */
     mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
     mallopt(M_TRIM_THRESHOLD, MMAP_THRESHOLD);
@@ -328,7 +331,7 @@ static int take_dump(struct dump *d, const char *snapshot, struct err *e)
     if (rc == 0)
         rc = begin_entry(d, d->dump_path, &n, e);
     struct postgres_stream s = {
-        .argv = a.items, .average_bytes = d->chunk_bytes, .summary = summary};
+        .argv = a.items, .average_bytes = d->chunk_bytes, .anew = d->anew, .summary = summary};
     if (rc == 0)
         rc = take_stream(d, &s, n, e);
     if (rc == 0)

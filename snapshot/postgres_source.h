@@ -54,6 +54,7 @@ struct postgres_stream {
     const char *source; /* its name, for messages */
     const char *const *argv;
     uint32_t average_bytes;       /* of a chunk */
+    bool anew;                    /* content.h */
     struct dump_summary *summary; /* is fed with it; NULL: it is no archive */
 };
 /* Fills size and runs of *ret; whole only when the program ended with status 0. */

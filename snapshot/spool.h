@@ -2,9 +2,9 @@
  * be too much for memory in a tree of a million files. In a backup it lies in the folder of the
  * fingerprints (a tmpfs), so nothing is written to the source's disk.
  *
- * Memory: 64 KiB for writing and for each reader, up to 256 KiB for a longer record; the runs of one
- * that is longer still stay in the file, so that an entry with many is only good until the spool is
- * emptied. One thread. */
+ * Memory: 64 KiB for writing and for each reader, up to 256 KiB for a longer record; the runs of
+ * one that is longer still stay in the file, so that an entry with many is only good until the
+ * spool is emptied. One thread. */
 #ifndef SYNCD_SNAPSHOT_SPOOL_H
 #define SYNCD_SNAPSHOT_SPOOL_H
 

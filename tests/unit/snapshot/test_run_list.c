@@ -131,7 +131,8 @@ static struct entry dump_of(const char *path, uint32_t count)
 {
     struct entry n = {.type = ENTRY_DUMP, .path = strdup(path), .as_of_us = 5, .size = 1 << 30};
     n.signature = (struct entry_bytes){.data = (uint8_t *)strdup("what was noted"), .len = 14};
-    n.holes = (struct entry_bytes){.data = (uint8_t *)strdup("\1\2"), .len = 2}; /* after the runs */
+    n.holes =
+        (struct entry_bytes){.data = (uint8_t *)strdup("\1\2"), .len = 2}; /* after the runs */
     n.runs = make(count);
     return n;
 }
