@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,7 +19,8 @@
 #define BLOCK_RECORD (24u + DIGEST_SIZE)
 #define CHUNKS_AT_ONCE 256u
 #define GATHER_FROM 1024u /* runs; content in fewer is read in its order */
-#define GATHER_BYTES (4u << 20)
+#define GATHER_BYTES (3u << 20)
+#define MMAP_THRESHOLD (128 << 10)
 #define GATHER_CHUNKS 8192u
 #define GIVE_BYTES 65536u
 #define LOST UINT32_MAX
@@ -380,6 +382,10 @@ static int gather_run(struct gathering *w, const struct part_run *run, struct er
 
 static int gather_all(const struct giving *g, const struct run_list *runs, struct err *e)
 {
+    /* Blocks come and go: what they leave is to go back at once, which glibc leaves off as soon as
+     * a block of that size was freed (3 MiB of 24). */
+    mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+    mallopt(M_TRIM_THRESHOLD, MMAP_THRESHOLD);
     OWN_MEM uint8_t *window = malloc(GATHER_BYTES);
     OWN_MEM struct wanted *wanted = mem_alloc(GATHER_CHUNKS, sizeof *wanted);
     struct gathering w = {.g = *g, .window = window, .wanted = wanted};

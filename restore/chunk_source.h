@@ -3,7 +3,7 @@
  * follow each other are read together, and the last few stay unpacked, since neighbours in a tree
  * are neighbours in a part. The content of a large dump, whose chunks alternate between many parts,
  * is gathered a few MiB at a time, so that a block is read once for all that it gives to them. Each
- * block comes from whoever has it whole. One thread; blocks as the stores do. Memory: 5 MiB, and 4
+ * block comes from whoever has it whole. One thread; blocks as the stores do. Memory: 5 MiB, and 3
  * for gathering. */
 #ifndef SYNCD_RESTORE_CHUNK_SOURCE_H
 #define SYNCD_RESTORE_CHUNK_SOURCE_H
