@@ -243,8 +243,12 @@ static int rehearse(const struct drill_params *p, struct drill_result *ret, stru
     if (p->step)
         p->step(p->arg, "restoring into drill_database", "");
     int rc = restore_to_run(&to, &done, e);
-    if (rc)
+    if (rc) {
+        ret->hindered = rc != ERR_DAMAGED;
+        if (rc == ERR_REFUSED)
+            err_hint(e, "A drill needs an empty database: empty it, or createdb another.");
         return err_prefix(e, "drill_database");
+    }
     ret->check_us += clock_mono_us() - begun_us;
     ret->rehearsed = true;
     ret->tables = done.tables;
@@ -257,7 +261,7 @@ int drill_run(const struct drill_params *p, struct drill_result *ret, struct err
     struct drill d = {.p = p, .result = ret};
     struct chunk_source_options o = {.pool = p->pool,
                                      .snapshot = p->snapshot,
-                                     .dir = p->scratch_dir ? p->scratch_dir : spool_dir(),
+                                     .dir = spool_dir(),
                                      .check_ids = true,
                                      .cancel = p->cancel};
     *ret = (struct drill_result){0};

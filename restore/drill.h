@@ -35,6 +35,8 @@ struct drill_result {
     uint64_t dumps, listed; /* archives of pg_dump: counted again; and listed by pg_restore */
     bool rehearsed;         /* restored into drill_database: tables and rows as recorded */
     uint64_t tables, rows;
+    bool hindered; /* it ended because of drill_database; nothing was found that speaks against the
+                      snapshot */
     int64_t read_us;  /* what reading, checking and decompressing took */
     int64_t check_us; /* what these checks took */
 };

@@ -59,9 +59,12 @@ static char kind_of(const struct entry *n)
 static int join_folder(struct in_place *r, const char *path, struct err *e)
 {
     size_t n = 0, at = 0;
-    if (*path != '/')
-        return err_set(e, ERR_UNSUPPORTED, path,
-                       "%s is no file of this machine; --in-place cannot bring it back", path);
+    if (*path != '/') {
+        err_set(e, ERR_UNSUPPORTED, path,
+                "%s is no file of this machine; --in-place cannot bring it back", path);
+        return err_hint(e, "--to CONNINFO brings a dump back into a database, --target DIR makes "
+                           "it a file.");
+    }
     if (!r->folder) {
         r->folder = strndup(path, (size_t)(strrchr(path, '/') - path));
         return r->folder ? 0 : err_nomem(e);

@@ -132,6 +132,10 @@ static int explain(const struct streaming *t, struct err *e)
                 POSTGRES_LOCK_WAIT_S);
         err_hint(
             e, "An ALTER TABLE, a VACUUM FULL, a transaction left open? The next run tries again.");
+    } else if (process_said(&t->child, "PQgetCopyData() failed") ||
+               process_said(&t->child, "server closed the connection")) {
+        err_hint(e, "The server ended the connection in the middle of the dump: its log says why. "
+                    "The next run tries again.");
     } else if (process_said(&t->child, "permission denied")) {
         e->code = ERR_PERMISSION;
         err_hint(e, "GRANT pg_read_all_data TO %s; lets it read everything.",

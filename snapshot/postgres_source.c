@@ -317,7 +317,7 @@ static int finish_dump(struct dump *d, const struct dump_summary *summary, struc
     }
     if (rc) {
         *e = why;
-        return rc;
+        return err_prefix(e, "no snapshot is made");
     }
     return make_details(d, summary, n, e);
 }

@@ -105,6 +105,8 @@ static void check_drill_database(struct checking *c, struct postgres *p,
     struct err e = ERR_INIT;
     int version = 0;
     if (look_at_drill(p, source, dump_version, &version, &e)) {
+        if (e.code == ERR_REFUSED)
+            err_hint(&e, "A drill needs an empty database: empty it, or createdb another.");
         err_prefix(&e, "source %s, drill_database", source->name);
         check_add(c, CHECK_ERROR, &e);
         return;

@@ -34,8 +34,9 @@ struct verifying {
     uint64_t mendable, unmendable;
     size_t failed;
     json_t *drills; /* NULL: none is asked for */
-    size_t unproven,
-        unprovable; /* drills that failed; of these, of sources that no worker proves */
+    size_t unproven, unprovable,
+        hindered; /* drills that failed; of these, of sources that no worker proves; of
+                     these, where only drill_database stood in the way */
 };
 
 static void on_total(void *arg, const struct store *s, uint64_t bytes)
@@ -132,12 +133,22 @@ static int drill_one(struct verifying *v, const char *source, struct err *e)
     int rc = drilling_source(v->s, v->report, source, v->drills, &r, e);
     v->unproven += r.failed;
     v->unprovable += r.failed > 0 && r.proven == 0;
+    v->hindered += r.failed > 0 && r.failed == r.hindered && r.proven == 0;
     return rc;
 }
 
 static int judge_unprovable(struct verifying *v)
 {
     struct err e = ERR_INIT;
+    if (v->hindered == v->unprovable) {
+        err_set(&e, ERR_SOURCE, NULL,
+                "of %zu sources the newest snapshot was read and is whole, but not restored into "
+                "drill_database",
+                v->unprovable);
+        err_hint(&e, "`syncd check` says what hinders that.");
+        report_error(v->report, &e);
+        return EXIT_NOTHING;
+    }
     err_set(&e, ERR_DAMAGED, NULL, "of %zu sources the newest snapshot comes back from no worker",
             v->unprovable);
     err_hint(&e, "The next backup sends what the source still holds again; `syncd restore --at` "

@@ -211,6 +211,7 @@ int drilling_source(struct session *s, struct report *report, const char *source
             json_array_append_new(list, to_json(&d, outcome > 0));
         ret->proven += outcome > 0;
         ret->failed += outcome < 0;
+        ret->hindered += outcome < 0 && d.result.hindered && d.result.bad == 0;
         ret->restore_us[i] = outcome > 0 ? d.result.read_us : 0;
         json_decref(d.bad);
         snapshot_free(&d.snapshot);
