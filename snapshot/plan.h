@@ -106,8 +106,8 @@ int plan_part(struct plan *p, const struct part_ref *ref, const struct part_file
 int plan_rest(struct plan *p, struct err *e);
 
 /* plan_consolidate.c: when one part more would be too many, leaves off the PLAN_DROP listed parts
- * with the fewest pages still in use, and some that are mostly dead weight. ERR_DAMAGED: *ret_bad is
- * the part that cannot be read. */
+ * with the fewest pages still in use, and some that are mostly dead weight. ERR_DAMAGED: *ret_bad
+ * is the part that cannot be read. */
 int plan_consolidate(struct plan *p, size_t *ret_bad, struct err *e);
 
 /* After the snapshot is stored: the tables are kept as those of its images. Failure costs time in
