@@ -133,28 +133,56 @@ class TestLine(LineCase):
 class TestServer(LineCase):
     """The worker's server is there and answers no more, from one of its calls on."""
 
-    @at_level("long", timeout_s=2 * 3600)
-    def test_stall(self):
-        self.db = self.bank(size_bytes=400_000)
-        self.leader_ = self.two_workers(self.db, keep_last=10000)
+    def recorded(self, worker):
+        """The calls of the worker's server during an increment."""
+        recorder, root = disk.Recorder(self.folder), repository.of(worker)
         self.leader_.backup("db")
-        recorder, root = disk.Recorder(self.folder), repository.of(self.w2)
-        recorder.restart(self.w2, root)
+        recorder.restart(worker, root)
         self.commit()
         self.leader_.backup("db")
-        ops = recorder.ops()
+        return recorder, root, recorder.ops()
+
+    def stall_at(self, ops, what):
+        number = self.rng.choice([n for n, op in enumerate(ops, 1) if op.what == what])
+        return f"{number}:stop", f"call {number}: {ops[number - 1]}"
+
+    @at_level("long", timeout_s=2 * 3600)
+    def test_stall(self):
+        """The other worker does not wait for it, and has the snapshot."""
+        self.db = self.bank(size_bytes=400_000)
+        self.leader_ = self.two_workers(self.db, keep_last=10000)
+        recorder, root, ops = self.recorded(self.w2)
         for what in ("create", "write", "fsync", "link", "unlink", "utimes"):
-            number = self.rng.choice([n for n, op in enumerate(ops, 1) if op.what == what])
-            with self.subTest(f"call {number}: {ops[number - 1]}"):
+            stop, where = self.stall_at(ops, what)
+            with self.subTest(where):
                 seq = self.commit()
-                recorder.restart(self.w2, root, f"{number}:stop")
+                recorder.restart(self.w2, root, stop)
                 source = self.leader_.backup("db", expect=3, timeout_s=ENDS_S)
                 self.assertEqual([w["stored"] for w in source["workers"]], [True, False])
-                self.assertIn("no answer", source["workers"][1]["error"])
+                self.assertRegex(source["workers"][1]["error"], "too slow|no answer")
                 recorder.restart_plainly(self.w2)
                 self.assertEqual(self.restored_seq("--snapshot", source["snapshot"]), seq)
                 self.leader_.backup("db")
                 self.leader_.run("verify", "--read-data")
+
+    @at_level("long", timeout_s=3600)
+    def test_stall_of_the_only_worker(self):
+        self.db = self.bank(size_bytes=400_000)
+        w1 = self.sshd("w1")
+        self.leader_ = self.leader([Worker.of(w1)], {"db": {"path": self.db}}, authorize=(w1,))
+        self.leader_.run("setup")
+        recorder, root, ops = self.recorded(w1)
+        for what in ("create", "write", "fsync", "link"):
+            stop, where = self.stall_at(ops, what)
+            with self.subTest(where):
+                self.commit()
+                recorder.restart(w1, root, stop)
+                result = self.leader_.run("backup", "db", expect=1, timeout_s=ENDS_S)
+                self.assertIn("no answer", str(result.json["errors"]))
+                recorder.restart_plainly(w1)
+                seq = self.commit()
+                self.leader_.backup("db")
+                self.assertEqual(self.restored_seq(), seq)
 
 
 class TestRclone(LineCase):
