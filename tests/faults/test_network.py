@@ -119,7 +119,7 @@ class TestLine(LineCase):
             self.assertEqual(self.restored_seq("--snapshot", snapshot), seq)
         self.leader_.run("verify", "--read-data")
 
-    @at_level("default", timeout_s=3600)
+    @at_level("default", timeout_s=4 * 3600)
     def test_cut(self):
         quick = [f for f in self.faults() if f != "stall"]
         faults = quick if by_level(0, 0, 1) else self.rng.sample(quick, 2)
