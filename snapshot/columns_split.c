@@ -245,6 +245,8 @@ size_t columns_split(struct columns *c, const uint8_t *raw, uint8_t page_shift, 
             return 0;
     if (c->row_bytes < count * page_bytes / 2)
         return 0;
-    *ret = c->whole;
-    return gather(c, count);
+    size_t n = gather(c, count);
+    if (n)
+        *ret = c->whole;
+    return n;
 }

@@ -132,6 +132,9 @@ class TestKinds(Kinds):
                         "CREATE TABLE t(i, a GENERATED ALWAYS AS (i * 2) STORED, b)",
                         "CREATE INDEX x ON t(a) WHERE i > 10", "CREATE VIEW v AS SELECT a FROM t",
                         "CREATE TRIGGER g AFTER INSERT ON t BEGIN DELETE FROM t WHERE i < 0; END"),
+            # Rows that take as much room apart as together, in more than one block.
+            "pictures": ("CREATE TABLE t(i INTEGER PRIMARY KEY, a BLOB)",
+                         rows.replace("hex(randomblob(100))", "randomblob(3000)")),
             "empty": ("PRAGMA user_version=1",),
         }
         for name, statements in made.items():
