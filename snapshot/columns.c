@@ -115,17 +115,15 @@ bool page_rows_rest(const struct page_rows *p, bool (*range)(void *arg, uint32_t
 
 struct column page_rows_column(const struct page_rows *p, unsigned k)
 {
-    struct column found = {0};
-    bool same = true;
-    for (uint32_t i = 0; i < p->rows; i++) {
-        const struct shape *s = &p->shapes[p->shape_of[i]];
-        if (k >= s->columns)
+    struct column found = {.is_planes = true};
+    for (unsigned i = 0; i < p->shape_count; i++) {
+        const struct shape *s = &p->shapes[i];
+        if (k >= s->columns || p->rows_of[i] == 0)
             continue;
-        same &= found.count == 0 || found.planes == s->widths[k];
-        found.planes = s->widths[k];
-        found.count++;
+        found.is_planes &= found.count == 0 || found.width == s->widths[k];
+        found.width = s->widths[k];
+        found.count += p->rows_of[i];
     }
-    if (!same || found.planes < PLANES_MIN || found.planes > PLANES_MAX)
-        found.planes = 0;
+    found.is_planes &= found.width <= PLANES_MAX;
     return found;
 }

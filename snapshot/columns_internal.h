@@ -16,7 +16,6 @@
 #define SHAPES_MAX 255
 #define SHAPE_NONE 255   /* the cell stays as it lies */
 #define VALUE_STREAMS 16 /* of each kind of page; the last one has all further columns */
-#define PLANES_MIN 2
 #define PLANES_MAX 64
 
 enum page_kind { PAGE_TABLE, PAGE_INDEX, PAGE_OTHER };
@@ -50,6 +49,7 @@ struct page_rows {
     unsigned shape_count;
     unsigned columns; /* of the widest shape */
     struct shape shapes[SHAPES_MAX];
+    uint32_t rows_of[SHAPES_MAX];         /* how many rows have each shape */
     uint8_t shape_of[CELLS_MAX];          /* of each row */
     uint32_t at[CELLS_MAX];               /* where each row's next column begins */
     uint64_t used[COLUMNS_PAGE_MAX / 64]; /* a bit for each byte of pointers and rows */
@@ -84,12 +84,34 @@ bool page_rows_use(struct page_rows *p, uint32_t from, uint32_t to);
 bool page_rows_rest(const struct page_rows *p, bool (*range)(void *arg, uint32_t from, uint32_t to),
                     void *arg);
 
-/* Column k of the page: how many rows have it, and the width that all of them have, or 0 when they
- * differ or it is not worth to be turned into planes. */
+/* Column k of the page: how many rows have it; and whether its values, all of one width, are turned
+ * into planes. (FORMAT.md says so of widths from 2; of 0 and 1 it comes to the same.) */
 struct column {
-    uint32_t count, planes;
+    uint32_t count, width;
+    bool is_planes;
 };
 struct column page_rows_column(const struct page_rows *p, unsigned k);
+
+static inline bool row_has(const struct page_rows *p, uint32_t row, unsigned k)
+{
+    return k < p->shapes[p->shape_of[row]].columns;
+}
+
+/* Eight rows of eight bytes, each a little-endian number, become eight columns. */
+static inline void transpose_8x8(uint64_t x[8])
+{
+    static const uint64_t masks[] = {UINT64_C(0xffffffff), UINT64_C(0xffff0000ffff),
+                                     UINT64_C(0xff00ff00ff00ff)};
+    for (unsigned step = 4, k = 0; step > 0; step /= 2, k++) {
+        for (unsigned i = 0; i < 8; i++) {
+            if (i & step)
+                continue;
+            uint64_t swap = (x[i] >> 8 * step ^ x[i + step]) & masks[k];
+            x[i + step] ^= swap;
+            x[i] ^= swap << 8 * step;
+        }
+    }
+}
 
 static inline unsigned column_stream(enum page_kind kind, unsigned k)
 {

@@ -1,5 +1,6 @@
 /* Pages into columns. */
 #include "snapshot/columns_internal.h"
+#include "syncd/base/buf.h"
 #include "syncd/base/mem.h"
 
 /* What a page may come to at the most: a rowid's difference can take 10 bytes. */
@@ -84,9 +85,11 @@ static uint8_t take_cell(struct columns *c, const uint8_t *page, uint32_t at, ui
     uint8_t number = (uint8_t)(s - p->shapes);
     if (number == p->shape_count) {
         c->slots[slot] = (uint8_t)(number + 1);
+        p->rows_of[number] = 0;
         p->shape_count++;
         p->columns = MAX(p->columns, (unsigned)s->columns);
     }
+    p->rows_of[number]++;
     p->shape_of[p->rows] = number;
     p->at[p->rows++] = i + s->header_bytes;
     c->row_bytes += i + (uint32_t)payload - at;
@@ -114,32 +117,58 @@ static void put_pointers(struct columns *c, const uint8_t *page, struct segment 
     end_segment(c, &segments[STREAM_POINTERS_LOW], c->piece_bytes - cells);
 }
 
-static void put_planes(struct columns *c, const uint8_t *page, unsigned k, struct column column)
+/* Bytes `from` on of `n` rows, the first of which is the `done`th that has the column. */
+static void put_bytes(uint8_t *to, const struct column *column, const uint8_t *page,
+                      const uint32_t *at, uint32_t done, uint32_t n, uint32_t from)
+{
+    for (uint32_t j = from; j < column->width; j++)
+        for (uint32_t i = 0; i < n; i++)
+            to[(size_t)j * column->count + done + i] = page[at[i] + j];
+}
+
+/* The same of eight rows, eight bytes at a time. */
+static void put_eight(uint8_t *to, const struct column *column, const uint8_t *page,
+                      const uint32_t *at, uint32_t done)
+{
+    uint32_t j = 0;
+    for (; j + 8 <= column->width; j += 8) {
+        uint64_t x[8];
+        for (uint32_t i = 0; i < 8; i++)
+            x[i] = le64_get(page + at[i] + j);
+        transpose_8x8(x);
+        for (uint32_t i = 0; i < 8; i++)
+            le64_put(to + (size_t)(j + i) * column->count + done, x[i]);
+    }
+    put_bytes(to, column, page, at, done, 8, j);
+}
+
+static void put_planes(struct columns *c, const uint8_t *page, unsigned k,
+                       const struct column *column)
 {
     struct page_rows *p = &c->rows;
     uint8_t *to = c->pieces + c->piece_bytes;
-    uint32_t done = 0;
-    for (uint32_t i = 0; i < p->rows; i++) {
-        if (k >= p->shapes[p->shape_of[i]].columns)
-            continue;
-        const uint8_t *from = page + p->at[i];
-        for (uint32_t j = 0; j < column.planes; j++)
-            to[j * column.count + done] = from[j];
-        p->at[i] += column.planes;
-        done++;
-    }
-    c->piece_bytes += (size_t)column.planes * column.count;
+    uint32_t i = 0, done = 0;
+    if (column->count == p->rows)
+        for (; i + 8 <= p->rows; i += 8)
+            put_eight(to, column, page, p->at + i, i);
+    for (done = i; i < p->rows; i++)
+        if (row_has(p, i, k))
+            put_bytes(to, column, page, p->at + i, done++, 1, 0);
+    for (i = 0; i < p->rows; i++)
+        if (row_has(p, i, k))
+            p->at[i] += column->width;
+    c->piece_bytes += (size_t)column->width * column->count;
 }
 
 static void put_values(struct columns *c, const uint8_t *page, unsigned k)
 {
     struct page_rows *p = &c->rows;
     for (uint32_t i = 0; i < p->rows; i++) {
-        const struct shape *s = &p->shapes[p->shape_of[i]];
-        if (k >= s->columns)
+        if (!row_has(p, i, k))
             continue;
-        put(c, page + p->at[i], s->widths[k]);
-        p->at[i] += s->widths[k];
+        uint16_t width = p->shapes[p->shape_of[i]].widths[k];
+        put(c, page + p->at[i], width);
+        p->at[i] += width;
     }
 }
 
@@ -150,8 +179,8 @@ static void put_columns(struct columns *c, const uint8_t *page, struct segment *
         struct column column = page_rows_column(&c->rows, k);
         if (k < VALUE_STREAMS)
             from = c->piece_bytes;
-        if (column.planes)
-            put_planes(c, page, k, column);
+        if (column.is_planes)
+            put_planes(c, page, k, &column);
         else
             put_values(c, page, k);
         end_segment(c, &segments[column_stream(c->rows.kind, k)], from);

@@ -206,44 +206,6 @@ int64_t cursor_zigzag(struct cursor *c)
     return (int64_t)((v >> 1) ^ (v & 1 ? UINT64_MAX : 0));
 }
 
-static uint64_t get_le(const void *p, int bytes)
-{
-    const uint8_t *b = p;
-    uint64_t v = 0;
-    for (int i = bytes - 1; i >= 0; i--)
-        v = v << 8 | b[i];
-    return v;
-}
-
-uint16_t le16_get(const void *p)
-{
-    return (uint16_t)get_le(p, 2);
-}
-
-uint32_t le32_get(const void *p)
-{
-    return (uint32_t)get_le(p, 4);
-}
-
-uint64_t le64_get(const void *p)
-{
-    return get_le(p, 8);
-}
-
-void le32_put(void *p, uint32_t v)
-{
-    uint8_t *b = p;
-    for (int i = 0; i < 4; i++)
-        b[i] = (uint8_t)(v >> (8 * i));
-}
-
-void le64_put(void *p, uint64_t v)
-{
-    uint8_t *b = p;
-    for (int i = 0; i < 8; i++)
-        b[i] = (uint8_t)(v >> (8 * i));
-}
-
 void hex_encode(const void *p, size_t n, char *ret)
 {
     static const char digits[] = "0123456789abcdef";

@@ -5,9 +5,11 @@
 #ifndef SYNCD_BASE_BUF_H
 #define SYNCD_BASE_BUF_H
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct buf {
     uint8_t *data;
@@ -52,11 +54,38 @@ uint64_t cursor_varint(struct cursor *c); /* at most 10 bytes, no overlong or ov
 int64_t cursor_zigzag(struct cursor *c);
 
 /* Plain little-endian loads and stores. */
-uint16_t le16_get(const void *p);
-uint32_t le32_get(const void *p);
-uint64_t le64_get(const void *p);
-void le32_put(void *p, uint32_t v);
-void le64_put(void *p, uint64_t v);
+static inline uint16_t le16_get(const void *p)
+{
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return le16toh(v);
+}
+
+static inline uint32_t le32_get(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return le32toh(v);
+}
+
+static inline uint64_t le64_get(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return le64toh(v);
+}
+
+static inline void le32_put(void *p, uint32_t v)
+{
+    v = htole32(v);
+    memcpy(p, &v, sizeof v);
+}
+
+static inline void le64_put(void *p, uint64_t v)
+{
+    v = htole64(v);
+    memcpy(p, &v, sizeof v);
+}
 
 /* Lower-case hex. `ret` has room for 2 * n + 1 bytes. */
 void hex_encode(const void *p, size_t n, char *ret);
