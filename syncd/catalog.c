@@ -3,10 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "syncd/base/clock.h"
 #include "syncd/base/err.h"
 #include "syncd/base/mem.h"
 #include "syncd/catalog_sql.h"
 
+#define PROOF_KEPT_US (400 * 86400 * US_PER_S)
 #define COMPACT_EVERY 64 /* runs: forgetting at each would touch further pages each time */
 
 const char *run_state_name(enum run_state state)
@@ -396,12 +398,31 @@ int catalog_held_set(struct catalog *c, const char *source, const char *worker, 
 }
 
 int catalog_proven_set(struct catalog *c, const char *source, const char *worker,
-                       int64_t proven_at_us, struct err *e)
+                       const uint8_t snapshot[CATALOG_ID], int64_t proven_at_us, struct err *e)
 {
-    return run_one(c,
-                   "INSERT INTO held(source, worker, proven_at) VALUES(?1, ?2, ?3)"
-                   " ON CONFLICT DO UPDATE SET proven_at = ?3",
-                   SQL_VALUES(SQL_T(source), SQL_T(worker), SQL_I(proven_at_us)), NULL, NULL, e);
+    int rc = run_one(c,
+                     "INSERT INTO held(source, worker, proven_at) VALUES(?1, ?2, ?3)"
+                     " ON CONFLICT DO UPDATE SET proven_at = ?3",
+                     SQL_VALUES(SQL_T(source), SQL_T(worker), SQL_I(proven_at_us)), NULL, NULL, e);
+    if (!rc)
+        rc =
+            run_one(c,
+                    "INSERT INTO proofs(source, worker, snapshot, at) VALUES(?1, ?2, ?3, ?4)"
+                    " ON CONFLICT DO UPDATE SET at = ?4",
+                    SQL_VALUES(SQL_T(source), SQL_T(worker), SQL_ID(snapshot), SQL_I(proven_at_us)),
+                    NULL, NULL, e);
+    if (!rc)
+        rc = run_one(c, "DELETE FROM proofs WHERE source = ?1 AND at < ?2",
+                     SQL_VALUES(SQL_T(source), SQL_I(proven_at_us - PROOF_KEPT_US)), NULL, NULL, e);
+    return rc;
+}
+
+int64_t catalog_proven_at(struct catalog *c, const char *source, const uint8_t snapshot[CATALOG_ID])
+{
+    int64_t at = 0;
+    int rc = run_one(c, "SELECT MAX(at) FROM proofs WHERE source = ?1 AND snapshot = ?2",
+                     SQL_VALUES(SQL_T(source), SQL_ID(snapshot)), first_number, &at, NULL);
+    return rc ? 0 : at;
 }
 
 int catalog_damage_add(struct catalog *c, const char *worker, const char *source, const char *part,

@@ -143,8 +143,13 @@ int catalog_held(struct catalog *c, const char *source, struct catalog_held **re
 /* Outside of a run: after sync, or learned from a listing. */
 int catalog_held_set(struct catalog *c, const char *source, const char *worker, int64_t as_of_us,
                      const uint8_t snapshot[CATALOG_ID], struct err *e);
+/* That worker's copy of that snapshot was proven. Proofs are forgotten after 400
+ * days. */
 int catalog_proven_set(struct catalog *c, const char *source, const char *worker,
-                       int64_t proven_at_us, struct err *e);
+                       const uint8_t snapshot[CATALOG_ID], int64_t proven_at_us, struct err *e);
+/* When that snapshot was last proven on any worker; 0: never, or it cannot be told. */
+int64_t catalog_proven_at(struct catalog *c, const char *source,
+                          const uint8_t snapshot[CATALOG_ID]);
 
 /* Damage: `part` is the part's stem; marking again keeps the first time. */
 struct catalog_damage {

@@ -48,7 +48,9 @@ static const char schema[] =
 /* Came after version 1's first catalogs, which may lack it. */
 static const char later_schema[] =
     "CREATE TABLE IF NOT EXISTS verified(worker TEXT, source TEXT, part TEXT, at INTEGER NOT NULL,"
-    "  PRIMARY KEY(worker, source, part)) STRICT, WITHOUT ROWID;";
+    "  PRIMARY KEY(worker, source, part)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS proofs(source TEXT, snapshot BLOB, worker TEXT,"
+    "  at INTEGER NOT NULL, PRIMARY KEY(source, snapshot, worker)) STRICT, WITHOUT ROWID;";
 
 static int execute(struct catalog *c, const char *sql, struct err *e)
 {

@@ -38,18 +38,9 @@ static int add_size(void *arg, struct entry *entry, struct err *e)
     return 0;
 }
 
-static int64_t proven_at(struct session *s, const struct row *row)
+static int64_t proven_at(const struct session *s, const struct row *row)
 {
-    struct catalog_held *held = NULL;
-    size_t count = 0;
-    int64_t best = 0;
-    struct err e = ERR_INIT;
-    if (s->catalog && catalog_held(s->catalog, row->source, &held, &count, &e) == 0)
-        for (size_t i = 0; i < count; i++)
-            if (held[i].has_snapshot && !memcmp(held[i].snapshot, row->snapshot.ref.id, 32))
-                best = MAX(best, held[i].proven_at_us);
-    free(held);
-    return best;
+    return s->catalog ? catalog_proven_at(s->catalog, row->source, row->snapshot.ref.id) : 0;
 }
 
 static void add_json(struct listing_rows *l, const struct row *row)

@@ -112,7 +112,7 @@ static void note_proven(struct drilling *d)
         rc = catalog_held_set(c, d->u.source, worker, d->snapshot.section.as_of_us,
                               d->snapshot.ref.id, &e);
     if (rc == 0)
-        rc = catalog_proven_set(c, d->u.source, worker, clock_now_us(), &e);
+        rc = catalog_proven_set(c, d->u.source, worker, d->snapshot.ref.id, clock_now_us(), &e);
     if (rc)
         report_warning(d->u.report, &e);
 }

@@ -60,7 +60,12 @@ class TestDrill(DrillCase):
             self.assertGreater(d["bytes"], 2 * MB)
             self.assertGreater(d["restore_estimate_s"], 0)
         self.assertEqual(os.listdir(scratch), [])
-        self.assertIsNotNone(leader.snapshots("db")[-1]["proven_at"])
+        self.assertEqual([s["proven_at"] is not None for s in leader.snapshots("db")],
+                         [False, True])
+        self.commit()
+        leader.backup("db")  # which nobody has proven yet; what was proven stays so
+        self.assertEqual([s["proven_at"] is not None for s in leader.snapshots("db")],
+                         [False, True, False])
         text = leader.text("verify", "--drill").stdout
         for words in ("is proven", "integrity_check and foreign_key_check", "takes at least"):
             self.assertIn(words, text)

@@ -133,10 +133,13 @@ static void what_is_stored_is_held(void **state)
     struct catalog_run r = ended("piri", begin(c, "piri", 1), RUN_OK);
     struct catalog_run_worker w[2] = {{.worker = "worker1", .stored = true}, {.worker = "worker2"}};
     assert_int_equal(catalog_run_end(c, &r, w, 2, &e), 0);
-    assert_int_equal(catalog_proven_set(c, "piri", "worker1", 77, &e), 0);
-    assert_int_equal(catalog_proven_set(c, "piri", "worker3", 78, &e), 0);
     uint8_t id[CATALOG_ID];
     fill_id(id, 9);
+    assert_int_equal(catalog_proven_set(c, "piri", "worker1", r.snapshot, 77, &e), 0);
+    assert_int_equal(catalog_proven_set(c, "piri", "worker3", r.snapshot, 78, &e), 0);
+    assert_int_equal(catalog_proven_at(c, "piri", r.snapshot), 78);
+    assert_int_equal(catalog_proven_at(c, "piri", id), 0);
+    assert_int_equal(catalog_proven_at(c, "other", r.snapshot), 0);
     assert_int_equal(catalog_held_set(c, "piri", "worker2", 99, id, &e), 0);
     struct catalog_held *held = NULL;
     size_t n = 0;
