@@ -259,7 +259,10 @@ int conf_read(const char *path, struct conf **ret, struct conf_errors *more, str
         more->count = 0;
     int rc = io_read_file(path, CONF_FILE_LIMIT, &text, e);
     if (rc == ERR_NOT_FOUND)
-        err_hint(e, "name another with -c FILE; syncd.conf.example shows what one looks like");
+        err_hint(
+            e,
+            "`syncd setup URL` and `syncd setup --preset NAME` write one; or name another with -c "
+            "FILE (`man syncd.conf` tells every key)");
     if (rc)
         return rc == ERR_LIMIT ? err_set(e, ERR_CONFIG, path, "%s is larger than %d bytes", path,
                                          CONF_FILE_LIMIT)

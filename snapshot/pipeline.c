@@ -178,7 +178,8 @@ static bool hold_is_over(const struct pipeline *p)
 static int trouble(struct pipeline *p, struct err *e)
 {
     if (cancelled(p))
-        return err_set(e, ERR_CANCELLED, NULL, "stopped; what was shipped is used by the next run");
+        return err_set(e, ERR_CANCELLED, NULL,
+                       "stopped; the next run uses the parts that are whole");
     if (p->fatal.code) {
         *e = p->fatal;
         return e->code;

@@ -39,14 +39,23 @@ static json_t *json_missing(const struct restored_file *f)
     return list;
 }
 
+/* There is nothing about it that somebody who wants to hear only of trouble must know. */
+static bool is_plain(const struct restored_file *f)
+{
+    return (f->result == RESTORE_RESTORED || f->result == RESTORE_EQUAL) && !f->carried &&
+           !f->owner_differs && !(f->fetched && f->fetched->note[0]);
+}
+
 static void say_file(struct bringing *b, const struct restored_file *f)
 {
+    void (*say)(struct report *, const char *, ...) __attribute__((format(printf, 2, 3))) =
+        is_plain(f) ? report_say : report_print;
     char size[SHOW_SIZE], age[SHOW_SIZE], time[CLOCK_TEXT_SIZE], name[1024], reason[512];
     show_size(f->bytes, size);
     show_age((int64_t)f->as_of_us, clock_now_us(), age);
     clock_local((int64_t)f->as_of_us, time);
-    report_print(b->report, "%-13s %s  (%s, as of %s, %s)\n", result_names[f->result],
-                 show_safe_into(f->target, name, sizeof name), size, time, age);
+    say(b->report, "%-13s %s  (%s, as of %s, %s)\n", result_names[f->result],
+        show_safe_into(f->target, name, sizeof name), size, time, age);
     if (f->carried)
         report_print(b->report, "              older than the snapshot: %s\n",
                      show_safe_into(f->carried, reason, sizeof reason));
@@ -145,9 +154,11 @@ void bring_say_choice(struct bringing *b)
     clock_local(n->section.as_of_us, local);
     clock_rfc3339(n->section.as_of_us, utc);
     show_age(n->section.as_of_us, clock_now_us(), age);
+    bool is_utc = strstr(local, " UTC") != NULL; /* then once is enough */
     if (!b->to_stdout)
-        report_say(b->report, "snapshot %s of source %s, taken %s (%s), %s%s\n", id, b->pool.source,
-                   local, utc, age, n->section.complete ? "" : "; it is not complete");
+        report_say(b->report, "snapshot %s of source %s, taken %s%s%s%s, %s%s\n", id,
+                   b->pool.source, local, is_utc ? "" : " (", is_utc ? "" : utc, is_utc ? "" : ")",
+                   age, n->section.complete ? "" : "; it is not complete");
     report_set(b->report, "snapshot", report_json_id(n->ref.id));
     report_set(b->report, "taken_at", report_json_time(n->section.as_of_us));
     report_set(b->report, "source", report_json_text(b->pool.source));

@@ -2,15 +2,32 @@
 
 #include <string.h>
 
+#include "syncd/base/buf.h"
 #include "syncd/base/clock.h"
 #include "syncd/base/err.h"
 #include "syncd/base/mem.h"
+#include "syncd/base/nearest.h"
 #include "syncd/session.h"
 
 #define PREFIX_MIN 6
 #define SLACK_S                                                                                    \
     (7 * 86400) /* a run takes no longer, so no cut is further before its part's time              \
                  */
+
+int choose_no_source(const struct conf *conf, const char *named, struct err *e)
+{
+    OWN_BUF struct buf names = BUF_INIT;
+    struct nearest n = nearest_start(named);
+    for (size_t i = 0; i < conf->source_count; i++) {
+        nearest_offer(&n, conf->sources[i].name);
+        buf_printf(&names, "%s%s", i ? ", " : "", conf->sources[i].name);
+    }
+    err_set(e, ERR_USAGE, named, "there is no source '%s' in %s%s%s%s", named, conf->file,
+            n.best ? "; did you mean '" : "", n.best ? n.best : "", n.best ? "'?" : "");
+    if (names.len && buf_cstr(&names))
+        err_hint(e, "it has %s", buf_cstr(&names));
+    return ERR_USAGE;
+}
 
 int choose_source(const struct session *s, const char *named, const char **ret, struct err *e)
 {
@@ -21,7 +38,7 @@ int choose_source(const struct session *s, const char *named, const char **ret, 
         return err_hint(e, "`syncd check` lists them.");
     }
     if (!conf_find_source(s->conf, named))
-        return err_set(e, ERR_USAGE, named, "there is no source '%s' in %s", named, s->conf->file);
+        return choose_no_source(s->conf, named, e);
     *ret = named;
     return 0;
 }

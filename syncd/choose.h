@@ -5,8 +5,13 @@
 #include "snapshot/pool.h"
 
 struct command_args;
+struct conf;
 struct err;
 struct session;
+
+/* Sets and answers with ERR_USAGE: the config has no source of that name; with those that it has.
+ */
+int choose_no_source(const struct conf *conf, const char *named, struct err *e);
 
 /* The source that is meant when none is named: the only one. ERR_USAGE. */
 int choose_source(const struct session *s, const char *named, const char **ret, struct err *e);

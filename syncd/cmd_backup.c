@@ -8,6 +8,7 @@
 #include "syncd/base/log.h"
 #include "syncd/base/mem.h"
 #include "syncd/catalog.h"
+#include "syncd/choose.h"
 #include "syncd/command.h"
 #include "syncd/commands.h"
 #include "syncd/freshness.h"
@@ -440,9 +441,7 @@ static int check_words(const struct command_args *args, const struct conf *conf,
     for (size_t i = 0; i < args->word_count; i++) {
         if (conf_find_source(conf, args->words[i]))
             continue;
-        err_set(e, ERR_USAGE, args->words[i], "there is no source '%s' in %s", args->words[i],
-                conf->file);
-        return err_hint(e, "`syncd check` lists the sources.");
+        return choose_no_source(conf, args->words[i], e);
     }
     if (conf->source_count == 0)
         return err_set(e, ERR_CONFIG, conf->file, "%s names no source", conf->file);

@@ -152,11 +152,14 @@ static void say_worker(const struct pruning *p, size_t i)
     char marked[SHOW_SIZE], removed[SHOW_SIZE];
     show_size(t->marked_bytes, marked);
     show_size(t->removed_bytes, removed);
-    report_say(p->report,
-               "%s: %s%" PRIu64 " snapshots dropped, %" PRIu64 " files (%s) go in a day, %" PRIu64
-               " files (%s) removed\n",
-               name, p->dry_run ? "would be: " : "", t->dropped, t->marked, marked,
-               t->removed + t->leftovers, removed);
+    if (t->dropped + t->marked + t->removed + t->leftovers == 0)
+        report_say(p->report, "%s: nothing to let go\n", name);
+    else
+        report_say(p->report,
+                   "%s: %s%" PRIu64 " snapshots dropped, %" PRIu64
+                   " files (%s) go in a day, %" PRIu64 " files (%s) removed\n",
+                   name, p->dry_run ? "would be: " : "", t->dropped, t->marked, marked,
+                   t->removed + t->leftovers, removed);
     if (t->unread)
         report_say(p->report,
                    "%s: %" PRIu64 " files stay because a snapshot cannot be read; `syncd verify` "
@@ -170,8 +173,13 @@ static int say_and_judge(struct pruning *p)
     json_t *list = json_array();
     size_t away = 0;
     table_print(p->table, &text);
-    if (json_array_size(p->snapshots) && buf_cstr(&text))
-        report_print(p->report, "%s", buf_cstr(&text));
+    if (json_array_size(p->snapshots) && buf_cstr(&text)) {
+        /* With --dry-run it is the answer. */
+        if (p->dry_run)
+            report_print(p->report, "%s", buf_cstr(&text));
+        else
+            report_say(p->report, "%s", buf_cstr(&text));
+    }
     for (size_t i = 0; i < p->s->worker_count; i++) {
         json_array_append_new(list, json_worker(p, i));
         away += !p->s->workers[i].store;

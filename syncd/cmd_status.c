@@ -181,10 +181,16 @@ static void note_of_source(const struct freshness *f, char *ret, size_t size)
         show_size((uint64_t)(grown < 0 ? -grown : grown), growth);
         snprintf(trend, sizeof trend, ", %s %s a day", grown < 0 ? "shrinks" : "grows", growth);
     }
-    snprintf(ret, size, "%s%s%s%s%s", bytes, f->size_bytes ? trend : "",
-             f->running ? "; a backup is running" : "",
-             f->has_run && f->run.state == RUN_FAILED ? "; the last run failed" : "",
-             f->clock_doubtful ? "; times are doubtful: this machine's clock may be wrong" : "");
+    OWN_BUF struct buf text = BUF_INIT;
+    if (f->size_bytes)
+        buf_printf(&text, "; %s%s", bytes, trend);
+    if (f->running)
+        buf_printf(&text, "; a backup is running");
+    if (f->has_run && f->run.state == RUN_FAILED)
+        buf_printf(&text, "; the last run failed%s%s", f->run.error[0] ? ": " : "", f->run.error);
+    if (f->clock_doubtful)
+        buf_printf(&text, "; times are doubtful: this machine's clock may be wrong");
+    snprintf(ret, size, "%s", text.len && buf_cstr(&text) ? buf_cstr(&text) + 2 : "");
 }
 
 static void note_of_worker(const struct freshness_worker *w, char *ret, size_t size)

@@ -7,6 +7,7 @@
 #include "syncd/base/clock.h"
 #include "syncd/base/log.h"
 #include "syncd/catalog.h"
+#include "syncd/choose.h"
 #include "syncd/command.h"
 #include "syncd/commands.h"
 #include "syncd/drilling.h"
@@ -176,9 +177,10 @@ static int say_and_judge(struct verifying *v)
         away += !v->s->workers[i].store;
         if (v->s->workers[i].store)
             report_say(v->report,
-                       "%s: %" PRIu64 " files are right, %s read; %" PRIu64 " damaged, %" PRIu64
+                       "%s: %" PRIu64 " %s right, %s read; %" PRIu64 " damaged, %" PRIu64
                        " missing\n",
-                       name, t->files, size, t->damaged_count, t->missing);
+                       name, t->files, t->files == 1 ? "file is" : "files are", size,
+                       t->damaged_count, t->missing);
     }
     report_set(v->report, "workers", list);
     if (v->drills)
@@ -221,8 +223,7 @@ static int verify_all(struct verifying *v, const struct command_args *args, stru
     int rc = 0;
     const char *named = args->word_count ? args->words[0] : NULL;
     if (named && !conf_find_source(v->s->conf, named))
-        return err_set(e, ERR_USAGE, named, "there is no source '%s' in %s", named,
-                       v->s->conf->file);
+        return choose_no_source(v->s->conf, named, e);
     for (size_t i = 0; rc == 0 && i < v->s->conf->source_count; i++) {
         const char *source = v->s->conf->sources[i].name;
         if (named && strcmp(named, source) != 0)

@@ -225,9 +225,10 @@ const struct command command_table[] = {
         .stays_root = true,
         .summary = "Bring a snapshot back.",
         .details =
-            "Brings back the latest snapshot, or the one of --snapshot or --at, to where --target "
-            "or --output says. Everything is checked before it gets its name, and nothing that "
-            "is there already is touched.\n\n"
+            "Brings back the latest snapshot, or the one of --snapshot or --at, to where --target, "
+            "--output, --in-place or --to says: one of them is needed. Everything is checked "
+            "before it gets its name. Nothing that is there already is touched, except that "
+            "--in-place sets it aside and --overwrite drops it.\n\n"
             "With --from URL it needs no config: it shows the worker's host key and asks, and logs "
             "in with --identity, a key of the agent, or the password.\n\n"
             "With --from URL alone it rebuilds a leader: it shows what the repository holds, "
@@ -344,7 +345,9 @@ const struct command command_table[] = {
         .arguments = "",
         .options = no_options,
         .summary = "Be the daemon, in the foreground.",
-        .details = "Keeps the schedule, verifies, prunes, and publishes states over MQTT.",
+        .details =
+            "Keeps the schedule of each source, verifies, drills and prunes, and with an `mqtt` "
+            "section publishes the states over MQTT.",
         .examples = "",
     },
     {.name = NULL},

@@ -242,7 +242,7 @@ static int try_password(struct login *l, struct err *e)
             plain || asks ? "does not accept the password" : "allows no login by password",
             s->user);
     err_hint(why, plain || asks
-                      ? "is the user right, and may it log in there?"
+                      ? "try again; the user may be wrong too, or may not log in there"
                       : "allow it in sshd_config for the set-up (PasswordAuthentication yes), or "
                         "add the key by hand");
     return ERR_AUTH;

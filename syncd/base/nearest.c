@@ -4,6 +4,8 @@
 
 #include "syncd/base/mem.h"
 
+#define PREFIX_MIN 3
+
 /* How many letters have to be put in, left out, changed or swapped with a neighbour (optimal string
  * alignment). Both words are at most NEAREST_MAX long. */
 static size_t distance(const char *a, size_t a_len, const char *b, size_t b_len)
@@ -38,6 +40,8 @@ void nearest_offer(struct nearest *n, const char *word)
     if (typed_len == 0 || typed_len > NEAREST_MAX || len > NEAREST_MAX)
         return;
     size_t d = distance(n->typed, typed_len, word, len);
+    if (typed_len >= PREFIX_MIN && strncmp(n->typed, word, typed_len) == 0)
+        d = MIN(d, 1); /* begun, and not typed to its end */
     if (d >= n->best_distance)
         return;
     n->best_distance = d;

@@ -13,7 +13,8 @@ struct nearest {
 };
 
 /* Begins a search for `typed`, which must outlive it. How far a word may be away grows with its
- * length: one letter up to three letters, two up to six, then three. */
+ * length: one letter up to three letters, two up to six, then three. A word of which at least the
+ * first three letters were typed, and no others, counts as one letter away. */
 struct nearest nearest_start(const char *typed);
 
 /* Offers a word; the first of several that are equally near stays. */

@@ -43,6 +43,19 @@ class TestUsage(Case):
                     contract.check_json(words[0], answer)
         self.assertFalse(os.path.exists(self.path("t")))
 
+    def test_quiet_and_begun_words(self):
+        for words in (("setup",), ("backup",), ("verify", "--read-data"), ("sync",), ("prune",),
+                      ("restore", "db", "--target", self.path("t"))):
+            with self.subTest(words=words):
+                result = self.house.text("-q", *words)
+                self.assertEqual(result.stdout + result.stderr, "")
+        self.assertIn("did you mean \"--dry-run\"?",
+                      self.house.text("prune", "--dry", expect=2).stderr)
+        wrong = self.house.text("backup", "bd", expect=2).stderr
+        self.assertIn("did you mean 'db'?", wrong)
+        self.assertIn("it has db", wrong)
+        self.assertIn("w1: nothing to let go", self.house.text("prune", "--dry-run").stdout)
+
     def test_help_and_version(self):
         for words in (("--version",), ("--help",), ("backup", "--help"), ("restore", "--help"),
                       ("verify", "--version")):

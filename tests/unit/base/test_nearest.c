@@ -27,6 +27,14 @@ static void finds_slips_of_the_finger(void **state)
     assert_string_equal(nearest_of("restroe"), "restore");
 }
 
+static void finds_what_was_begun(void **state)
+{
+    (void)state;
+    assert_string_equal(nearest_of("res"), "restore");
+    assert_string_equal(nearest_of("backup"), "backup");
+    assert_null(nearest_of("re"));
+}
+
 static void leaves_strangers_alone(void **state)
 {
     (void)state;
@@ -40,6 +48,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_slips_of_the_finger),
+        cmocka_unit_test(finds_what_was_begun),
         cmocka_unit_test(leaves_strangers_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
