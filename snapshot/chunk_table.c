@@ -110,6 +110,12 @@ void chunk_table_count_on(struct chunk_table *t, const struct part_ref *listed, 
     t->run_first_sequence = run_first_sequence;
 }
 
+void chunk_table_expect(struct chunk_table *t, uint64_t chunks)
+{
+    if (!t->broken)
+        t->broken = id_table_expect(t->ids, chunks, NULL) != 0;
+}
+
 /* A value: epoch, chunk index, sequence. */
 static void value_of(const struct part_run *at, uint8_t ret[static ID_TABLE_VALUE])
 {

@@ -31,6 +31,10 @@ int chunk_table_keep(struct chunk_table *t, const struct chunk_table_head *head,
 /* No part may be given a sequence up to this one: entries of failed runs speak of it. */
 uint64_t chunk_table_highest(const struct chunk_table *t);
 
+/* About how many chunks will come, where none is known yet: spares the table growing step by step.
+ */
+void chunk_table_expect(struct chunk_table *t, uint64_t chunks);
+
 /* The parts that count: the listed ones (ascending, the caller's, unchanged until the close), and
  * those of this run. */
 void chunk_table_count_on(struct chunk_table *t, const struct part_ref *listed, size_t count,

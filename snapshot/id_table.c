@@ -16,8 +16,9 @@
 #define NOTE_AT 32u
 #define SLOT (ID_TABLE_KEY + ID_TABLE_VALUE)
 #define CAPACITY_FIRST 1024u
-#define WINDOW 16u  /* slots read at once */
-#define SWEEP 1024u /* while growing */
+#define CAPACITY_EXPECTED_MAX (UINT64_C(1) << 24) /* the file is sparse, but a guess is a guess */
+#define WINDOW 16u                                /* slots read at once */
+#define SWEEP 1024u                               /* while growing */
 
 static const char magic[8] = "syncdit1";
 
@@ -54,6 +55,20 @@ int id_table_empty(struct id_table *t, struct err *e)
     t->count = 0;
     t->has_last = false;
     if (io_ftruncate(t->fd, 0) < 0 || io_ftruncate(t->fd, HEAD + t->capacity * SLOT) < 0)
+        return cannot_use(t, "write", e);
+    return write_head(t, e);
+}
+
+int id_table_expect(struct id_table *t, uint64_t keys, struct err *e)
+{
+    uint64_t capacity = t->capacity;
+    while (capacity < keys && capacity < CAPACITY_EXPECTED_MAX)
+        capacity *= 2;
+    if (t->count || capacity == t->capacity)
+        return 0;
+    t->capacity = capacity;
+    t->has_last = false;
+    if (io_ftruncate(t->fd, HEAD + capacity * SLOT) < 0)
         return cannot_use(t, "write", e);
     return write_head(t, e);
 }

@@ -34,6 +34,10 @@ int id_table_put(struct id_table *t, const uint8_t key[static ID_TABLE_KEY],
                  const uint8_t value[static ID_TABLE_VALUE], id_table_live_fn *live,
                  const void *arg, struct err *e);
 
+/* Makes room for about that many keys in a table that is empty, which spares growing step by step;
+ * of one that is not, nothing is changed. */
+int id_table_expect(struct id_table *t, uint64_t keys, struct err *e);
+
 int id_table_empty(struct id_table *t, struct err *e); /* the note too becomes zeros */
 
 #endif

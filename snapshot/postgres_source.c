@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "conf/conf.h"
+#include "snapshot/chunk_table.h"
 #include "snapshot/content.h"
 #include "snapshot/dump_summary.h"
 #include "snapshot/plan.h"
@@ -373,6 +374,7 @@ static int dump_take(void *of, const struct source_run *run, struct plan *plan, 
     int rc = postgres_programs(d->conn, d->o.source, &d->dump_version, e);
     d->size_expected = d->size_before ? d->size_before : postgres_size(d->conn, d->o.source);
     d->chunk_bytes = choose_chunks(d, d->chunk_bytes);
+    chunk_table_expect(plan->chunks, d->size_expected / d->chunk_bytes);
     if (rc == 0)
         rc = begin(d, &snapshot, e);
     if (rc == 0 && run->total)

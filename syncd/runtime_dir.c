@@ -1,11 +1,13 @@
 #include "syncd/runtime_dir.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -54,11 +56,19 @@ static bool has_room(const char *path)
            (vfs.f_files == 0 || vfs.f_favail >= ROOM_FILES);
 }
 
+static bool is_in_memory(const char *path)
+{
+    struct statfs fs;
+    return statfs(path, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+}
+
+/* All places in memory come before all others: a card must not be worn out by this. */
 static char *find(const char *state_dir, unsigned *from, bool with_room)
 {
-    for (unsigned i = *from; i < PLACES; i++) {
-        OWN_MEM char *path = place(i, state_dir);
-        if (!path || !is_usable(path) || (with_room && !has_room(path)))
+    for (unsigned i = *from; i < 2 * PLACES; i++) {
+        OWN_MEM char *path = place(i % PLACES, state_dir);
+        if (!path || !is_usable(path) || is_in_memory(path) != (i < PLACES) ||
+            (with_room && !has_room(path)))
             continue;
         *from = i + 1;
         return TAKE_PTR(path);

@@ -11,9 +11,9 @@ struct err;
 
 /* Makes the source's folder in the first place that can be used and has room, from place *from on
  * (0: the first), and sets *from to the place after it: $RUNTIME_DIRECTORY, /run/syncd,
- * $XDG_RUNTIME_DIR/syncd, /dev/shm/syncd-<uid>, and when memory is full, <state_dir>/run on the
- * disk. Where none has room, the first that can be used at all; but ERR_NO_SPACE when *from was not
- * 0. *ret is the caller's. ERR_PERMISSION: there is none. */
+ * $XDG_RUNTIME_DIR/syncd, /dev/shm/syncd-<uid>, and <state_dir>/run; first those that are in
+ * memory, in this order, then the others. Where none has room, the first that can be used at all;
+ * but ERR_NO_SPACE when *from was not 0. *ret is the caller's. ERR_PERMISSION: there is none. */
 int runtime_dir_make(const char *state_dir, const uint8_t repository[static REPO_ID_SIZE],
                      const char *source, unsigned *from, char **ret, struct err *e);
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "snapshot/id_table.h"
@@ -124,12 +125,37 @@ static void a_damaged_one_is_empty(void **state)
     id_table_close(t);
 }
 
+/* Only an empty one is made larger, and what was put stays where it is found again. */
+static void room_that_is_expected(void **state)
+{
+    (void)state;
+    struct err e = ERR_INIT;
+    struct id_table *t;
+    struct stat before, after;
+    assert_int_equal(id_table_open(dir, path, &t, &e), 0);
+    assert_int_equal(get(t, 5), UINT64_MAX);
+    assert_int_equal(id_table_expect(t, 50000, &e), 0);
+    assert_int_equal(stat(path, &before), 0);
+    assert_true(before.st_size >= 50000 * (ID_TABLE_KEY + ID_TABLE_VALUE));
+    for (uint64_t i = 0; i < 40000; i++)
+        put(t, i, i + 1, NULL);
+    assert_int_equal(id_table_expect(t, 1000000, &e), 0);
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(after.st_size, before.st_size);
+    id_table_close(t);
+    assert_int_equal(id_table_open(dir, path, &t, &e), 0);
+    for (uint64_t i = 0; i < 40000; i++)
+        assert_int_equal(get(t, i), i + 1);
+    id_table_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_put_is_found_again, setup, teardown),
         cmocka_unit_test_setup_teardown(growing_leaves_out_what_does_not_live, setup, teardown),
         cmocka_unit_test_setup_teardown(a_damaged_one_is_empty, setup, teardown),
+        cmocka_unit_test_setup_teardown(room_that_is_expected, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
