@@ -3,10 +3,11 @@
 #include "syncd/base/buf.h"
 #include "syncd/base/mem.h"
 
-/* What a page may come to at the most: a rowid's difference can take 10 bytes. */
+/* What a page may come to at the most: a rowid's difference can take 10 bytes. A page that is not
+ * taken apart has no cells, whatever stands where their number would be (an overflow page). */
 static size_t room_for(const struct page_rows *p)
 {
-    return p->page_bytes + (size_t)p->cells * 11;
+    return p->page_bytes + (p->kind == PAGE_OTHER ? 0 : (size_t)p->cells * 11);
 }
 
 static void put(struct columns *c, const void *data, size_t n)

@@ -188,6 +188,21 @@ static void damaged_pages_come_back(void **state)
     free(image);
 }
 
+/* Where a leaf has its number of cells an overflow page has the end of a page number and content.
+ */
+static void a_page_of_another_kind_costs_its_block_nothing(void **state)
+{
+    (void)state;
+    struct totals t = {0};
+    size_t size;
+    uint8_t *image = make_database(4096, &size);
+    for (uint32_t at = 2; at < 62; at += 20)
+        memset(image + 4096 * (size_t)at, 0xff, 4096);
+    check_block(image + 2 * 4096, 12, 60, &t);
+    free(image);
+    assert_int_equal(t.split, 1);
+}
+
 static void noise_and_zeros_are_left_alone(void **state)
 {
     (void)state;
@@ -268,6 +283,7 @@ int main(void)
         cmocka_unit_test(databases_of_all_page_sizes_come_back),
         cmocka_unit_test(readings_take_little_more_than_half),
         cmocka_unit_test(damaged_pages_come_back),
+        cmocka_unit_test(a_page_of_another_kind_costs_its_block_nothing),
         cmocka_unit_test(noise_and_zeros_are_left_alone),
         cmocka_unit_test(rows_that_save_nothing_are_left_alone),
         cmocka_unit_test(made_up_columns_are_refused),
