@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "syncd/base/buf.h"
 #include "syncd/base/clock.h"
@@ -93,9 +94,11 @@ void unnoted_close(struct unnoted *u)
 /* Where even that fails, this run still knows the part, and the next may ship all of it again. */
 static void append(struct unnoted *u, const struct catalog_part *part)
 {
+    struct stat st;
     OWN_FD int fd = io_open(u->path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
-    if (fd >= 0 && u->count < PARTS_MAX)
-        (void)!io_write_all(fd, part, sizeof *part);
+    if (fd >= 0 && u->count < PARTS_MAX && fstat(fd, &st) == 0 &&
+        io_write_all(fd, part, sizeof *part) < 0)
+        (void)!io_ftruncate(fd, (uint64_t)st.st_size); /* what follows half a part is read wrong */
     if (mem_grow(&u->parts, &u->cap, u->count + 1, sizeof *u->parts) == 0)
         u->parts[u->count++] = *part;
 }
