@@ -224,6 +224,12 @@ static int run(struct sync *s, struct err *e)
     return rc;
 }
 
+static bool has_fresh(const struct kept *k, size_t at)
+{
+    const struct kept_part *part = k->p->fresh ? kept_find(k, k->p->fresh) : NULL;
+    return part && kept_holds(part, at) && part->at[at].mark == PART_SNAP;
+}
+
 int sync_source(const struct sync_params *p, struct sync_result *ret, struct err *e)
 {
     struct sync s = {.p = p, .result = ret};
@@ -234,6 +240,7 @@ int sync_source(const struct sync_params *p, struct sync_result *ret, struct err
         ret->unreadable += s.kept.parts[i].unreadable;
     for (size_t i = 0; i < p->kept.store_count; i++) {
         ret->workers[i].lacking = kept_lacking(&s.kept, i);
+        ret->workers[i].has_fresh = rc == 0 && has_fresh(&s.kept, i);
         ret->workers[i].damaged = s.kept.damaged[i];
         s.kept.damaged[i] = (struct damage_list){0};
     }

@@ -31,6 +31,7 @@ struct sync_worker_result {
     uint64_t renamed;           /* files that only got the mark that they should have */
     uint64_t removed;           /* leftovers of an earlier, cut healing */
     uint64_t lacking;           /* wanted files that it still does not hold: "behind" */
+    bool has_fresh;             /* kept.fresh is a .snap there: it holds all that this one needs */
     struct damage_list damaged; /* found on this worker, mended or not */
     struct err err;             /* the first thing that failed on it; code 0: nothing did */
 };

@@ -293,7 +293,8 @@ static int copy_failed(const struct source_totals *s, struct backup_result *ret,
         struct backup_failed *f = &ret->failed[ret->failed_listed++];
         f->path = strdup(s->failed[i].path);
         f->reason = strdup(s->failed[i].reason);
-        if (!f->path || !f->reason)
+        f->hint = strdup(s->failed[i].hint);
+        if (!f->path || !f->reason || !f->hint)
             return err_nomem(e);
     }
     return ret->failed ? 0 : err_nomem(e);
@@ -310,6 +311,7 @@ static int sum_up(struct run *run, struct err *e)
     if (s->as_of_us)
         ret->as_of_us = s->as_of_us;
     ret->failed_count = s->failed_count;
+    ret->carried_count = s->carried;
     int rc = s->failed_listed ? copy_failed(s, ret, e) : 0;
     if (rc)
         return rc;
@@ -492,6 +494,7 @@ void backup_result_free(struct backup_result *r)
     for (size_t i = 0; i < r->failed_listed; i++) {
         free(r->failed[i].path);
         free(r->failed[i].reason);
+        free(r->failed[i].hint);
     }
     free(TAKE_PTR(r->failed));
     r->failed_listed = 0;

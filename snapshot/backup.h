@@ -44,7 +44,7 @@ struct backup_params {
 
 /* An entry that could not be taken; its state in the parent was carried over, if there was one. */
 struct backup_failed {
-    char *path, *reason;
+    char *path, *reason, *hint; /* "": none */
 };
 
 struct backup_result {
@@ -58,6 +58,7 @@ struct backup_result {
     size_t new_part_count;
     int64_t skew_us; /* between the first and the last of the databases that were taken */
     size_t failed_count;
+    size_t carried_count; /* entries in it that are as an earlier snapshot had them */
     size_t failed_listed; /* the first of them; more are only counted */
     struct backup_failed *failed;
     struct {

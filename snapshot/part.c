@@ -98,10 +98,13 @@ int part_header_decode(const uint8_t *p, const char *name, struct part_header *r
     if (memcmp(p, header_magic, 8) != 0)
         return err_set(e, ERR_DAMAGED, name, "%s is no syncd part: its first 8 bytes are wrong",
                        name);
-    if (le16_get(p + 8) < 1 || le16_get(p + 8) > PART_VERSION || le16_get(p + 10) != 0)
-        return err_set(e, ERR_VERSION, name,
-                       "%s has format version %u (flags %u); this syncd reads up to version %d",
-                       name, le16_get(p + 8), le16_get(p + 10), PART_VERSION);
+    if (le16_get(p + 8) < 1 || le16_get(p + 8) > PART_VERSION || le16_get(p + 10) != 0) {
+        err_set(e, ERR_VERSION, name,
+                "%s has format version %u (flags %u); this syncd reads up to version %d", name,
+                le16_get(p + 8), le16_get(p + 10), PART_VERSION);
+        return err_hint(e, "A newer syncd wrote it: this machine needs that one, too. Until then, "
+                           "restore takes an older snapshot with --snapshot ID.");
+    }
     *ret = (struct part_header){.epoch = le32_get(p + 12),
                                 .sequence = le64_get(p + 16),
                                 .time_us = (int64_t)le64_get(p + 24)};

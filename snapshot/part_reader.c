@@ -90,9 +90,11 @@ static int check_identity(const struct part_file *f, const char *source,
                           const uint8_t repository[static REPO_ID_SIZE], struct err *e)
 {
     const struct part_header *h = &f->meta->header;
-    if (memcmp(h->repository, repository, REPO_ID_SIZE) != 0)
-        return err_set(e, ERR_FOREIGN, f->path, "%s on %s belongs to another repository", f->path,
-                       f->store->name);
+    if (memcmp(h->repository, repository, REPO_ID_SIZE) != 0) {
+        err_set(e, ERR_FOREIGN, f->path, "%s on %s belongs to another repository", f->path,
+                f->store->name);
+        return err_hint(e, "Somebody has put it there: move it out of the worker's folder.");
+    }
     if (strcmp(h->source, source) != 0 || h->epoch != f->ref.epoch ||
         h->sequence != f->ref.sequence || h->time_us / 1000000 != f->ref.time_s)
         return err_set(e, ERR_DAMAGED, f->path,

@@ -45,7 +45,7 @@ struct spool;
 #define SOURCE_FAILED_LISTED 1000 /* more are only counted */
 
 struct source_failed {
-    char *path, *reason;
+    char *path, *reason, *hint; /* "": none */
 };
 
 /* What is known at the end. */

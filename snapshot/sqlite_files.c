@@ -218,8 +218,12 @@ int sqlite_header_read(const char *path, struct sqlite_header *ret, struct err *
     }
     uint32_t size = (uint32_t)head[16] << 8 | head[17];
     size = size == 1 ? 65536 : size;
-    if (size < 512 || size > 65536 || (size & (size - 1)) != 0)
-        return err_set(e, ERR_SOURCE, path, "%s: its header gives a page size of %u", path, size);
+    if (size < 512 || size > 65536 || (size & (size - 1)) != 0) {
+        err_set(e, ERR_SOURCE, path, "%s is damaged: its header gives a page size of %u", path,
+                size);
+        return err_hint(e, "`syncd restore --path` brings an earlier state back. If it is no "
+                           "database, name it in the source's exclude.");
+    }
     ret->page_shift = (uint8_t)__builtin_ctz(size);
     ret->wal_mode = head[18] == 2 || head[19] == 2;
     return 0;

@@ -37,6 +37,7 @@ static void drop_attempt(struct tree *t)
     for (size_t i = 0; i < t->totals.failed_listed; i++) {
         free(t->totals.failed[i].path);
         free(t->totals.failed[i].reason);
+        free(t->totals.failed[i].hint);
     }
     free(t->totals.failed);
     t->totals = (struct source_totals){0};

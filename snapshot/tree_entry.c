@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "snapshot/attributes.h"
 #include "snapshot/tree_internal.h"
@@ -120,19 +121,25 @@ int tree_emit_pending(struct tree *t, const char *before_path, struct err *e)
 
 /* ---- failing ---- */
 
-int tree_note_failed(struct tree *t, const char *path, const char *reason, const struct err *why,
-                     struct err *e)
+int tree_note_failed(struct tree *t, const char *path, const struct err *cause, struct err *e)
 {
+    char us[ATTRIBUTES_USER_SIZE];
     struct source_totals *s = &t->totals;
+    struct err with_hint = *cause, *why = &with_hint;
+    if (why->code == ERR_PERMISSION && !*why->hint)
+        err_hint(why, "syncd runs as %s: let it read this, or name it in the source's exclude.",
+                 attributes_user(geteuid(), us));
     if (s->failed_count++ == 0)
         s->first = *why;
     if (s->failed_listed >= SOURCE_FAILED_LISTED)
         return 0;
-    struct source_failed one = {.path = strdup(path), .reason = strdup(reason)};
-    if (!one.path || !one.reason ||
+    struct source_failed one = {
+        .path = strdup(path), .reason = strdup(why->message), .hint = strdup(why->hint)};
+    if (!one.path || !one.reason || !one.hint ||
         mem_grow(&s->failed, &s->failed_cap, s->failed_listed + 1, sizeof *s->failed)) {
         free(one.path);
         free(one.reason);
+        free(one.hint);
         return err_nomem(e);
     }
     s->failed[s->failed_listed++] = one;
@@ -224,7 +231,7 @@ int tree_carry(struct tree *t, struct entry *before, const char *reason, struct 
 int tree_fail(struct tree *t, const char *path, const struct err *why, struct entry *before,
               struct err *e)
 {
-    int rc = tree_note_failed(t, path, why->message, why, e);
+    int rc = tree_note_failed(t, path, why, e);
     return rc || !before ? rc : tree_carry(t, before, why->message, e);
 }
 
@@ -295,7 +302,7 @@ static int fail_vanished(struct tree *t, const char *path, size_t count, struct 
             "kept until a run an hour later finds the same",
             count, t->parent_entries);
     err_hint(&why, "Is everything mounted? If it was meant, nothing need be done.");
-    return tree_note_failed(t, path, why.message, &why, e);
+    return tree_note_failed(t, path, &why, e);
 }
 
 /* More than half at once looks like an unmounted folder. Called when the walk is over. */

@@ -136,8 +136,7 @@ int tree_emit_database(struct tree *t, struct tree_database *d, struct entry *be
 /* Notes the failure and carries the parent's entry over, if there is one. */
 int tree_fail(struct tree *t, const char *path, const struct err *why, struct entry *before,
               struct err *e);
-int tree_note_failed(struct tree *t, const char *path, const char *reason, const struct err *why,
-                     struct err *e);
+int tree_note_failed(struct tree *t, const char *path, const struct err *cause, struct err *e);
 int tree_carry(struct tree *t, struct entry *before, const char *reason, struct err *e);
 /* The parent had it, and it is not there. */
 int tree_vanish(struct tree *t, struct entry *before, struct err *e);

@@ -120,7 +120,7 @@ static int fail_lost(struct tree *t, const struct lost *l, struct err *e)
     err_set(&why, ERR_NOT_FOUND, l->path, "%s is missing, but %s names it", l->path, l->database);
     err_hint(&why,
              "The cache's own check drops such rows: `diskcache.Cache(FOLDER).check(fix=True)`.");
-    return tree_note_failed(t, l->path, why.message, &why, e);
+    return tree_note_failed(t, l->path, &why, e);
 }
 
 /* One that is not in the new list. */

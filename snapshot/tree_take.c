@@ -248,7 +248,7 @@ static int take_folder(struct tree *t, const struct tree_item *item, struct entr
                     "path if it belongs to it",
                     item->path);
     if (l && l->given_up)
-        rc = tree_note_failed(t, item->path, l->err.message, &l->err, e);
+        rc = tree_note_failed(t, item->path, &l->err, e);
     return rc ? rc : take_plain(t, item, ENTRY_DIR, before, e);
 }
 
@@ -302,7 +302,7 @@ static int take_unknown(void *arg, const struct tree_item *item, struct err *e)
     if (item->empty && (!root || !root->had_entries))
         return 0;
     /* What failed itself has been told of. */
-    return item->told ? 0 : tree_note_failed(t, item->path, item->err.message, &item->err, e);
+    return item->told ? 0 : tree_note_failed(t, item->path, &item->err, e);
 }
 
 /* A compaction deletes tables by the dozen; that is nothing to wonder at. */

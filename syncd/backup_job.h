@@ -21,6 +21,8 @@ struct backup_job {
     struct backup_result result;
     struct catalog_run run;
     struct catalog_run_worker workers[CONF_MAX_WORKERS];
+    bool behind[CONF_MAX_WORKERS]; /* it lacks what other snapshots need, whether this is stored or
+                                      not */
     struct err worker_errors[CONF_MAX_WORKERS];
     struct err unwritten;   /* the catalog took nothing; code 0: it did */
     enum clock_doubt clock; /* what to think of the run's times */

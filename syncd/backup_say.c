@@ -1,5 +1,6 @@
 /* What `backup` says of a source's run. */
 #include <stdio.h>
+#include <string.h>
 
 #include "syncd/backup_job.h"
 #include "syncd/base/clock.h"
@@ -30,6 +31,7 @@ static json_t *json_failed(const struct backup_result *r)
         json_t *f = json_object();
         report_json_set(f, "path", report_json_text(r->failed[i].path));
         report_json_set(f, "reason", report_json_text(r->failed[i].reason));
+        report_json_set(f, "hint", report_json_text(*r->failed[i].hint ? r->failed[i].hint : NULL));
         json_array_append_new(list, f);
     }
     return list;
@@ -51,6 +53,7 @@ json_t *backup_job_json(const struct backup_job *j)
     report_json_set(o, "consolidated", json_boolean(r->consolidated));
     report_json_set(o, "failed_entries", json_failed(r));
     report_json_set(o, "failed_count", json_integer((json_int_t)r->failed_count));
+    report_json_set(o, "carried_count", json_integer((json_int_t)r->carried_count));
     report_json_set(o, "skew_s", report_json_seconds(r->skew_us));
     report_json_set(o, "clock_doubtful", json_boolean(j->clock != CLOCK_BELIEVED));
     report_json_set(o, "workers", json_workers(j));
@@ -72,18 +75,28 @@ static void say_result(struct backup_job *j)
     else
         report_say(j->report, "%s: snapshot %s of %s, %s sent in %s\n", j->source->name, id, size,
                    sent, took);
+    if (r->carried_count)
+        report_say(j->report,
+                   "  %zu %s in it as an earlier snapshot had %s; restore says from when\n",
+                   r->carried_count, r->carried_count == 1 ? "entry is" : "entries are",
+                   r->carried_count == 1 ? "it" : "them");
     for (size_t i = 0; i < j->s->worker_count; i++)
         if (j->workers[i].stored)
             report_say(j->report, "  %s: stored\n", j->s->workers[i].conf->name);
 }
 
-/* One line for each, so that what is missing or older than the snapshot is seen. */
+/* One line for each, so that what is missing or older than the snapshot is seen; what mends several
+ * in a row is said once. */
 static void warn_of_failed(struct backup_job *j)
 {
+    const char *told = "";
     for (size_t i = 0; i < j->result.failed_listed && i < FAILED_TOLD; i++) {
         struct err e = ERR_INIT;
         const struct backup_failed *f = &j->result.failed[i];
         err_set(&e, ERR_SOURCE, f->path, "%s", f->reason);
+        if (strcmp(f->hint, told) != 0)
+            err_hint(&e, "%s", f->hint);
+        told = f->hint;
         report_warning(j->report, &e);
     }
     if (j->result.failed_count > FAILED_TOLD)
@@ -98,7 +111,7 @@ void backup_job_report(struct backup_job *j, json_t *list)
         report_error(j->report, &j->err);
     }
     for (size_t i = 0; i < j->s->worker_count; i++)
-        if (!j->workers[i].stored && j->worker_errors[i].code && j->rc == 0)
+        if ((!j->workers[i].stored || j->behind[i]) && j->worker_errors[i].code && j->rc == 0)
             report_warning(j->report, &j->worker_errors[i]);
     if (j->rc == 0)
         warn_of_failed(j);

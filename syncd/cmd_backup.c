@@ -140,10 +140,11 @@ static int take(struct backup_job *j, uint64_t sequence)
 
 /* ---- bringing the workers level ---- */
 
-static bool all_stored(const struct backup_job *j)
+/* Each has the run's snapshot, and lacks nothing that others need. */
+static bool all_level(const struct backup_job *j)
 {
     for (size_t i = 0; i < j->s->worker_count; i++)
-        if (!j->workers[i].stored)
+        if (!j->workers[i].stored || j->behind[i])
             return false;
     return true;
 }
@@ -183,6 +184,18 @@ static bool needs_catching_up(struct backup_job *j)
     return attached || (kept_looks_equal(&kept, &equal, NULL) == 0 && !equal);
 }
 
+/* What is lost of older snapshots must not hide that this one is stored, nor the other way round.
+ */
+static void tell_lacking(struct backup_job *j, size_t at, uint64_t lacking)
+{
+    const char *name = j->s->workers[at].conf->name;
+    struct err *e = &j->worker_errors[at];
+    err_set(e, ERR_NOT_FOUND, name, "%s%s still lacks %" PRIu64 " file%s%s", name,
+            j->workers[at].stored ? " has this snapshot, but" : "", lacking,
+            lacking == 1 ? "" : "s", j->workers[at].stored ? " that older ones need" : "");
+    err_hint(e, "`syncd verify` says what is damaged, and whether a worker has it whole.");
+}
+
 /* Workers that were away, or fell behind in this run, get what they lack from the other. */
 static void catch_up(struct backup_job *j)
 {
@@ -198,12 +211,12 @@ static void catch_up(struct backup_job *j)
         const struct sync_worker_result *r = sync.workers[i];
         if (!r || rc)
             continue;
-        j->workers[i].stored = r->lacking == 0 && !r->err.code;
+        j->workers[i].stored |= r->has_fresh;
+        j->behind[i] = r->lacking > 0 || r->err.code;
         if (r->err.code)
             j->worker_errors[i] = r->err;
         else if (r->lacking)
-            err_set(&j->worker_errors[i], ERR_NOT_FOUND, j->s->workers[i].conf->name,
-                    "%s still lacks %" PRIu64 " files", j->s->workers[i].conf->name, r->lacking);
+            tell_lacking(j, i, r->lacking);
     }
     if (rc)
         report_warning(j->report, &e);
@@ -364,7 +377,7 @@ static void note_run(struct backup_job *j)
         memcpy(run->snapshot, j->result.snapshot.id, sizeof run->snapshot);
     if (j->rc)
         run->state = RUN_FAILED;
-    else if (!j->result.complete || !all_stored(j))
+    else if (!j->result.complete || !all_level(j))
         run->state = RUN_PARTIAL;
     else
         run->state = j->result.unchanged ? RUN_UNCHANGED : RUN_OK;
@@ -465,7 +478,7 @@ static int run_jobs(const struct command_args *args, struct session *s, struct r
         backup_job_report(j, list);
         all++;
         done += j->rc == 0 && any_stored(j);
-        whole += j->rc == 0 && j->result.complete && all_stored(j);
+        whole += j->rc == 0 && j->result.complete && all_level(j);
         if (!s->has_lost) /* else a thread may yet use it */
             free(j);
     }

@@ -1,6 +1,7 @@
 """Every kind of SQLite database that a folder may hold, good and bad; judged by sqlite3, diff and
 the kernel."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -284,7 +285,13 @@ class TestBad(Kinds):
         self.write("new", b"new")
         second = leader.start("backup", "t", json_output=True, prefix=prefix).wait(60)
         self.assertEqual(second.exit, 3, str(second))
-        self.assertIn("Permission denied", second.stdout)
+        answer = json.loads(second.stdout)
+        source = answer["sources"][0]
+        [closed] = source["failed_entries"]
+        self.assertIn("Permission denied", closed["reason"])
+        self.assertIn(f"syncd runs as {user.name}", closed["hint"])
+        self.assertIn(closed["hint"], [error["hint"] for error in answer["errors"]])
+        self.assertEqual(source["carried_count"], 2)  # what is in it
         out = self.out(leader)
         with open(f"{out}/closed/file", "rb") as f:
             self.assertEqual(f.read(), b"was readable")

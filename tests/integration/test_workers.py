@@ -122,6 +122,27 @@ class TestKilled(WorkerCase):
             self.assert_restores_from(leader, only, last["snapshot"], db, seq)
             self.assert_restores_from(leader, only, kept["snapshot"], db, 21)
 
+    def test_a_rotten_old_part_does_not_hide_that_the_new_snapshot_is_stored(self):
+        """w2 lost its copy of an old part, and w1's is rotten: old snapshots are lost with it, but
+        what is taken from now on is on both workers, and must be called so."""
+        db = self.bank(size_bytes=2 * MB)
+        leader = self.two_workers(db)
+        leader.backup("db")
+        repository.damage(repository.parts(repository.of(self.w1))[0], self.rng, at=200)
+        os.unlink(repository.parts(repository.of(self.w2))[0].path)
+        self.commit(db)
+        leader.backup("db", expect=(1, 3))  # finds it out
+        for _ in range(2):
+            seq = self.commit(db)
+            source = leader.backup("db", expect=3)
+            self.assertEqual(self.stored(source), {"w1": True, "w2": True}, str(source["result"]))
+            for name in ("w1", "w2"):
+                self.assertIn("older ones need", self.error_of(source, name))
+        for worker in leader.run("status").json["sources"][0]["workers"]:
+            self.assertEqual(worker["state"], "fresh")
+        for only in (self.w1, self.w2):
+            self.assert_restores_from(leader, only, source["snapshot"], db, seq)
+
     def test_both_away_is_a_failure(self):
         db = self.bank()
         leader = self.two_workers(db)
