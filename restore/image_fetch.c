@@ -361,11 +361,12 @@ static int judge(struct fetch *f, struct err *e)
                        "%s cannot be rebuilt: no part on any worker holds %" PRIu64
                        " of its %" PRIu64 " pages",
                        n->path, missing, expected);
-    if (f->sum != n->image.sum)
-        return err_set(e, ERR_DAMAGED, n->path,
-                       "%s cannot be rebuilt: its image sum is %016" PRIx64 ", not %016" PRIx64,
-                       n->path, f->sum, n->image.sum);
-    return 0;
+    if (f->sum == n->image.sum)
+        return 0;
+    err_set(e, ERR_DAMAGED, n->path,
+            "%s cannot be rebuilt: its image sum is %016" PRIx64 ", not %016" PRIx64, n->path,
+            f->sum, n->image.sum);
+    return err_hint(e, "an earlier one may be whole: `syncd snapshots`, then --snapshot ID");
 }
 
 /* Every page but SQLite's lock page lies in a listed part; more than those can hold is no image,

@@ -87,9 +87,9 @@ static int ask_restore(const struct rebuild *rb, struct err *e)
     }
     show_size(bytes, size);
     snprintf(question, sizeof question,
-             "Bring %zu source%s (%s) back to where they were? What is there now is set aside, "
+             "Bring %zu source%s (%s) back to where %s? What is there now is set aside, "
              "nothing is deleted.",
-             count, count == 1 ? "" : "s", size);
+             count, count == 1 ? "" : "s", size, count == 1 ? "it was" : "they were");
     for (size_t i = 0; rb->config && i < rb->source_count; i++)
         bring_say_notice(rb->report, conf_find_source(rb->config, rb->sources[i].found->name));
     return ask_yes(question, "--yes", args_flag(rb->args, "yes") || args_flag(rb->args, "dry-run"),
