@@ -20,7 +20,8 @@ void columns_free(struct columns *c);
 /* Takes `count` pages of 1 << page_shift bytes (9 to 16; at most PART_BLOCK_MAX bytes in all)
  * apart. Answers with the length of *ret, at most PART_BLOCK_MAX, which lies in c until the next
  * call; or with 0, *ret being as it was, when it is not worth it: less than half of the block was
- * rows, or nothing is saved. */
+ * rows, or nothing is saved. What it answers with was put together again and compared: a fault in
+ * this module may cost bytes, but no row. */
 size_t columns_split(struct columns *c, const uint8_t *raw, uint8_t page_shift, uint32_t count,
                      const uint8_t **ret);
 

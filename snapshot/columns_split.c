@@ -276,7 +276,10 @@ size_t columns_split(struct columns *c, const uint8_t *raw, uint8_t page_shift, 
     if (c->row_bytes < count * page_bytes / 2)
         return 0;
     size_t n = gather(c, count);
-    if (n)
-        *ret = c->whole;
+    /* The pieces have been gathered: their place serves to look at what a restore will get. */
+    if (n == 0 || !columns_join(c, c->whole, n, page_shift, count, c->pieces) ||
+        memcmp(c->pieces, raw, (size_t)count * page_bytes) != 0)
+        return 0;
+    *ret = c->whole;
     return n;
 }
