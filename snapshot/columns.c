@@ -64,28 +64,6 @@ bool shape_parse(const uint8_t *header, size_t n, struct shape *ret)
     return true;
 }
 
-bool page_rows_use(struct page_rows *p, uint32_t from, uint32_t to)
-{
-    uint32_t first = from / 64, last = (to - 1) / 64;
-    uint64_t head = UINT64_MAX << (from % 64), tail = UINT64_MAX >> (63 - (to - 1) % 64);
-    if (first == last) {
-        if (p->used[first] & head & tail)
-            return false;
-        p->used[first] |= head & tail;
-        return true;
-    }
-    if (p->used[first] & head || p->used[last] & tail)
-        return false;
-    for (uint32_t i = first + 1; i < last; i++)
-        if (p->used[i])
-            return false;
-    p->used[first] |= head;
-    p->used[last] |= tail;
-    for (uint32_t i = first + 1; i < last; i++)
-        p->used[i] = UINT64_MAX;
-    return true;
-}
-
 /* The first position at or after `at` whose bit is `wanted`; page_bytes when there is none. */
 static uint32_t find_bit(const struct page_rows *p, uint32_t at, bool wanted)
 {

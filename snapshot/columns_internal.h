@@ -78,7 +78,27 @@ void page_rows_begin(struct page_rows *p, const uint8_t *head, uint32_t page_byt
 bool shape_parse(const uint8_t *header, size_t n, struct shape *ret);
 
 /* Marks [from, to) as used; false, changing nothing, when some of it is. */
-bool page_rows_use(struct page_rows *p, uint32_t from, uint32_t to);
+static inline bool page_rows_use(struct page_rows *p, uint32_t from, uint32_t to)
+{
+    uint32_t first = from / 64, last = (to - 1) / 64;
+    uint64_t head = UINT64_MAX << (from % 64), tail = UINT64_MAX >> (63 - (to - 1) % 64);
+    if (first == last) {
+        if (p->used[first] & head & tail)
+            return false;
+        p->used[first] |= head & tail;
+        return true;
+    }
+    if (p->used[first] & head || p->used[last] & tail)
+        return false;
+    for (uint32_t i = first + 1; i < last; i++)
+        if (p->used[i])
+            return false;
+    p->used[first] |= head;
+    p->used[last] |= tail;
+    for (uint32_t i = first + 1; i < last; i++)
+        p->used[i] = UINT64_MAX;
+    return true;
+}
 
 /* Calls with each unused range, ascending; ends early when the callback is false. */
 bool page_rows_rest(const struct page_rows *p, bool (*range)(void *arg, uint32_t from, uint32_t to),

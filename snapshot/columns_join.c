@@ -55,6 +55,15 @@ static const struct shape *shape_numbered(struct joining *j, uint8_t number)
     return &p->shapes[p->shape_count++];
 }
 
+/* From one rowid to the next: nearly always one byte. */
+static uint64_t next_step(struct cursor *c)
+{
+    if (c->p == c->end || *c->p >= 0x80)
+        return (uint64_t)cursor_zigzag(c);
+    uint64_t v = *c->p++;
+    return v >> 1 ^ (v & 1 ? UINT64_MAX : 0);
+}
+
 /* What stands before a row's columns. */
 static bool join_cell(struct joining *j, uint8_t number, uint32_t at, uint64_t *rowid)
 {
@@ -65,14 +74,18 @@ static bool join_cell(struct joining *j, uint8_t number, uint32_t at, uint64_t *
         return false;
     unsigned n = sqlite_varint_put(head, s->record_bytes);
     if (p->kind == PAGE_TABLE) {
-        *rowid += (uint64_t)cursor_zigzag(&j->streams[STREAM_ROWIDS]);
+        *rowid += next_step(&j->streams[STREAM_ROWIDS]);
         n += sqlite_varint_put(head + n, *rowid);
     }
     if (at < p->first_cell || at >= p->page_bytes || n + s->record_bytes > p->page_bytes - at ||
         !page_rows_use(p, at, at + n + s->record_bytes))
         return false;
     memcpy(j->page + at, head, n);
-    memcpy(j->page + at + n, s->header, s->header_bytes);
+    /* Eight bytes are one instruction; what they say of the columns is overwritten by those. */
+    if (s->header_bytes <= 8 && s->record_bytes >= 8)
+        memcpy(j->page + at + n, s->header, 8);
+    else
+        memcpy(j->page + at + n, s->header, s->header_bytes);
     p->rows_of[number]++;
     p->shape_of[p->rows] = number;
     p->at[p->rows++] = at + n + s->header_bytes;
@@ -94,28 +107,39 @@ static bool join_cells(struct joining *j)
     return true;
 }
 
+/* Of `n` rows, the first of which is the `done`th that has the column. */
 static void join_bytes(uint8_t *page, const uint32_t *at, const uint8_t *from,
-                       const struct column *column, uint32_t done, uint32_t n, uint32_t first)
+                       const struct column *column, uint32_t done, uint32_t n)
 {
-    for (uint32_t j = first; j < column->width; j++)
+    for (uint32_t j = 0; j < column->width; j++)
         for (uint32_t i = 0; i < n; i++)
             page[at[i] + j] = from[(size_t)j * column->count + done + i];
 }
 
-/* The same of eight rows, eight bytes at a time. */
+/* Eight bytes, `first` on, of each of eight rows. */
+static void join_square(uint8_t *page, const uint32_t *at, const uint8_t *from,
+                        const struct column *column, uint32_t done, uint32_t first)
+{
+    uint64_t x[8];
+    for (uint32_t i = 0; i < 8; i++)
+        x[i] = le64_get(from + (size_t)(first + i) * column->count + done);
+    transpose_8x8(x);
+    for (uint32_t i = 0; i < 8; i++)
+        le64_put(page + at[i] + first, x[i]);
+}
+
+/* All of eight rows; where eight does not go into the width the last square overlaps. */
 static void join_eight(uint8_t *page, const uint32_t *at, const uint8_t *from,
                        const struct column *column, uint32_t done)
 {
-    uint32_t j = 0;
-    for (; j + 8 <= column->width; j += 8) {
-        uint64_t x[8];
-        for (uint32_t i = 0; i < 8; i++)
-            x[i] = le64_get(from + (size_t)(j + i) * column->count + done);
-        transpose_8x8(x);
-        for (uint32_t i = 0; i < 8; i++)
-            le64_put(page + at[i] + j, x[i]);
+    if (column->width < 8) {
+        join_bytes(page, at, from, column, done, 8);
+        return;
     }
-    join_bytes(page, at, from, column, done, 8, j);
+    for (uint32_t j = 0; j + 8 <= column->width; j += 8)
+        join_square(page, at, from, column, done, j);
+    if (column->width % 8)
+        join_square(page, at, from, column, done, column->width - 8);
 }
 
 static bool join_planes(struct joining *j, unsigned k, const struct column *column,
@@ -131,7 +155,7 @@ static bool join_planes(struct joining *j, unsigned k, const struct column *colu
             join_eight(j->page, p->at + i, from, column, i);
     for (done = i; i < p->rows; i++)
         if (row_has(p, i, k))
-            join_bytes(j->page, p->at + i, from, column, done++, 1, 0);
+            join_bytes(j->page, p->at + i, from, column, done++, 1);
     for (i = 0; i < p->rows; i++)
         if (row_has(p, i, k))
             p->at[i] += column->width;

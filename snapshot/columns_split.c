@@ -118,29 +118,39 @@ static void put_pointers(struct columns *c, const uint8_t *page, struct segment 
     end_segment(c, &segments[STREAM_POINTERS_LOW], c->piece_bytes - cells);
 }
 
-/* Bytes `from` on of `n` rows, the first of which is the `done`th that has the column. */
+/* Of `n` rows, the first of which is the `done`th that has the column. */
 static void put_bytes(uint8_t *to, const struct column *column, const uint8_t *page,
-                      const uint32_t *at, uint32_t done, uint32_t n, uint32_t from)
+                      const uint32_t *at, uint32_t done, uint32_t n)
 {
-    for (uint32_t j = from; j < column->width; j++)
+    for (uint32_t j = 0; j < column->width; j++)
         for (uint32_t i = 0; i < n; i++)
             to[(size_t)j * column->count + done + i] = page[at[i] + j];
 }
 
-/* The same of eight rows, eight bytes at a time. */
+/* Eight bytes, `from` on, of each of eight rows. */
+static void put_square(uint8_t *to, const struct column *column, const uint8_t *page,
+                       const uint32_t *at, uint32_t done, uint32_t from)
+{
+    uint64_t x[8];
+    for (uint32_t i = 0; i < 8; i++)
+        x[i] = le64_get(page + at[i] + from);
+    transpose_8x8(x);
+    for (uint32_t i = 0; i < 8; i++)
+        le64_put(to + (size_t)(from + i) * column->count + done, x[i]);
+}
+
+/* All of eight rows; where eight does not go into the width the last square overlaps. */
 static void put_eight(uint8_t *to, const struct column *column, const uint8_t *page,
                       const uint32_t *at, uint32_t done)
 {
-    uint32_t j = 0;
-    for (; j + 8 <= column->width; j += 8) {
-        uint64_t x[8];
-        for (uint32_t i = 0; i < 8; i++)
-            x[i] = le64_get(page + at[i] + j);
-        transpose_8x8(x);
-        for (uint32_t i = 0; i < 8; i++)
-            le64_put(to + (size_t)(j + i) * column->count + done, x[i]);
+    if (column->width < 8) {
+        put_bytes(to, column, page, at, done, 8);
+        return;
     }
-    put_bytes(to, column, page, at, done, 8, j);
+    for (uint32_t j = 0; j + 8 <= column->width; j += 8)
+        put_square(to, column, page, at, done, j);
+    if (column->width % 8)
+        put_square(to, column, page, at, done, column->width - 8);
 }
 
 static void put_planes(struct columns *c, const uint8_t *page, unsigned k,
@@ -154,7 +164,7 @@ static void put_planes(struct columns *c, const uint8_t *page, unsigned k,
             put_eight(to, column, page, p->at + i, i);
     for (done = i; i < p->rows; i++)
         if (row_has(p, i, k))
-            put_bytes(to, column, page, p->at + i, done++, 1, 0);
+            put_bytes(to, column, page, p->at + i, done++, 1);
     for (i = 0; i < p->rows; i++)
         if (row_has(p, i, k))
             p->at[i] += column->width;
