@@ -177,6 +177,18 @@ static int end_entry(struct reading *r, struct entry *n, struct err *e)
     return 0;
 }
 
+/* Encrypted by somebody, or its first page is gone: not what is to take the place of its last good
+ * state. (An empty file is how SQLite begins one.) */
+static int no_database(const struct tree_item *item, struct err *e)
+{
+    err_set(e, ERR_SOURCE, item->path,
+            "%s was a database and is none any more: it is encrypted, or its first page is damaged",
+            item->path);
+    return err_hint(e,
+                    "`syncd restore --path` brings its last good state back. If it is meant to be "
+                    "another kind of file, give it another name.");
+}
+
 /* 1: it is a database. */
 static int open_for_reading(struct reading *r, struct err *e)
 {
@@ -191,7 +203,9 @@ static int open_for_reading(struct reading *r, struct err *e)
         return err_sys(e, errno, item->path, "cannot look at %s", item->path);
     if (!S_ISREG(r->st.st_mode))
         return changed(r, e);
-    return is_database(r->fd, &r->st, &kind) ? 1 : 0;
+    if (is_database(r->fd, &r->st, &kind))
+        return 1;
+    return r->f->was_database && r->st.st_size > 0 ? no_database(item, e) : 0;
 }
 
 static int take_once(struct tree_file *f, uint8_t *buffer, struct entry *ret, struct err *e)

@@ -15,6 +15,7 @@ struct tree_file {
     /* It is only ever appended to: what was there when the reading began is what counts, and that
      * it grows meanwhile is no change. */
     bool grows;
+    bool was_database;      /* in the parent: a file that is none is refused, unless it is empty */
     uint64_t shipped_bytes; /* out: in chunks that were not known */
 };
 

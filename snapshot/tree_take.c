@@ -195,7 +195,10 @@ static int read_file(struct tree *t, const struct tree_item *item, struct entry 
 {
     struct err why = ERR_INIT;
     struct entry n = {0};
-    struct tree_file f = {.run = t->run, .known = t->plan->chunks, .item = item};
+    struct tree_file f = {.run = t->run,
+                          .known = t->plan->chunks,
+                          .item = item,
+                          .was_database = before && before->type == ENTRY_IMAGE};
     int rc = tree_file_take(&f, &n, &why);
     if (rc == 1)
         return take_late_database(t, item, before, e);

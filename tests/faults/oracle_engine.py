@@ -401,6 +401,7 @@ class Engine:
             state = self.restored_state(snapshot)
             if self.taken.get(snapshot, state) != state:
                 raise AssertionError(f"{snapshot} was state {self.taken[snapshot]}, now {state}")
+        self.leader.run("sync")  # the last round may have been one whose line was cut
         self.leader.run("verify", "db", "--read-data", timeout_s=600)
         self.log(f"seed {self.seed}: {len(self.taken)} snapshots of {self.work.state} states equal "
                  f"their oracle, {len(again)} of them again at the end; {self.killed} backups "

@@ -234,7 +234,7 @@ class TestBad(Kinds):
 
     def test_damaged_ones_cost_only_themselves(self):
         leader = self.house()
-        names = ("cut", "malformed", "header", "unreadable-schema")
+        names = ("cut", "malformed", "header", "unreadable-schema", "encrypted", "first-page")
         for name in names:
             self.make(name, "CREATE TABLE t(a)", "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL "
                       "SELECT i+1 FROM n WHERE i<200) INSERT INTO t SELECT randomblob(500) FROM n"
@@ -243,12 +243,18 @@ class TestBad(Kinds):
         good = {name: content(f"{self.src}/{name}") for name in names}
         os.truncate(f"{self.src}/cut", 20_000)
         for name, at, data in (("malformed", 100, b"\xff" * 3000), ("header", 16, b"\x33\x33"),
-                               ("unreadable-schema", 3000, self.rng.randbytes(1096))):
+                               ("unreadable-schema", 3000, self.rng.randbytes(1096)),
+                               ("encrypted", 0, self.rng.randbytes(40_000)),
+                               ("first-page", 0, bytes(4096))):
             with open(f"{self.src}/{name}", "r+b") as f:
                 f.seek(at)
                 f.write(data)
         self.write("more", b"another file")
-        self.assertEqual(sorted(self.failed(leader)), sorted(names))
+        failed = self.failed(leader)
+        self.assertEqual(sorted(failed), sorted(names))
+        for name in ("encrypted", "first-page"):
+            self.assertIn("was a database and is none any more", failed[name])
+        self.assertEqual(sorted(self.failed(leader)), sorted(names))  # time does not confirm it
         out = self.out(leader)
         for name in names:
             self.assertEqual(content(f"{out}/{name}"), good[name])
