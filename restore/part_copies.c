@@ -22,6 +22,7 @@ struct part_copies {
     bool lacks;   /* with go_on: a block was found that no copy has */
     size_t failed_copy;
     struct err lacks_err;
+    struct block_reader *reader; /* with content */
     uint8_t piece[PIECE_BYTES];
 };
 
@@ -33,6 +34,7 @@ void part_copies_close(struct part_copies *c)
         part_close(c->files[i]);
         store_close_file(c->raw[i], NULL);
     }
+    block_reader_free(c->reader);
     free(c);
 }
 
@@ -87,7 +89,9 @@ int part_copies_open(const struct part_copies_options *o, struct part_copies **r
     memset(c, 0, offsetof(struct part_copies, piece));
     c->o = *o;
     c->failed_copy = o->count;
-    int rc = open_first(c, e);
+    int rc = o->content ? block_reader_new(&c->reader, e) : 0;
+    if (rc == 0)
+        rc = open_first(c, e);
     if (ret_copy)
         *ret_copy = c->failed_copy;
     if (rc)
@@ -137,11 +141,23 @@ static bool open_raw(struct part_copies *c, size_t copy)
     return store_open(c->o.copies[copy].store, path, &c->raw[copy], NULL) == 0;
 }
 
-static bool digest_fits(const struct part_block *b, const uint8_t *p)
+/* NULL: the block is right. */
+static const char *fault_of(const struct part_copies *c, const struct part_block *b,
+                            const uint8_t *p)
 {
     uint8_t digest[DIGEST_SIZE];
+    const uint8_t *raw;
+    struct err ignored = ERR_INIT;
     digest_blake2b(p, b->stored_bytes, digest);
-    return memcmp(digest, b->digest, DIGEST_SIZE) == 0;
+    if (memcmp(digest, b->digest, DIGEST_SIZE) != 0)
+        return "a block fails its digest";
+    if (!c->o.content)
+        return NULL;
+    if (block_unpack(c->reader, b, c->o.source, p, &raw, &ignored))
+        return "a block cannot be unpacked";
+    return block_is_as_listed(b, raw, c->o.repository->seed)
+               ? NULL
+               : "a block holds something else than was read from the source";
 }
 
 /* Reads one block from one copy; damage is told. */
@@ -149,8 +165,9 @@ static int block_from(struct part_copies *c, size_t copy, const struct part_bloc
                       struct err *e)
 {
     int rc = read_from(c, copy, b->offset, p, b->stored_bytes, e);
-    if (rc == 0 && !digest_fits(b, p))
-        rc = damaged_at(c, copy, b->offset, "a block fails its digest", e);
+    const char *fault = rc == 0 ? fault_of(c, b, p) : NULL;
+    if (fault)
+        rc = damaged_at(c, copy, b->offset, fault, e);
     if (damage_is(rc))
         tell(c, copy, (int64_t)b->offset, e);
     return damage_is(rc) || rc == 0 ? rc : give_up(c, copy, rc);
@@ -191,7 +208,7 @@ static int read_blocks(struct part_copies *c, size_t from, size_t to, size_t n, 
     uint8_t *p = c->piece;
     rc = 0;
     for (size_t i = from; rc == 0 && i < to; p += blocks[i++].stored_bytes) {
-        if (whole && digest_fits(&blocks[i], p))
+        if (whole && !fault_of(c, &blocks[i], p))
             continue;
         rc = block_from(c, c->first, &blocks[i], p, e);
         if (damage_is(rc))

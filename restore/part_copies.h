@@ -2,7 +2,7 @@
  * against the id, each block against its digest, header and trailer against what they must be.
  * Each block comes from the first copy that has it whole, so that two copies that are damaged in
  * different places still make a good one. Blocks as the stores do; one thread. Memory: the part's
- * metadata and 1 MiB. */
+ * metadata and 1 MiB, and 1 MiB more to look at the content. */
 #ifndef SYNCD_RESTORE_PART_COPIES_H
 #define SYNCD_RESTORE_PART_COPIES_H
 
@@ -25,6 +25,7 @@ struct part_copies_options {
         struct store *store;
         enum part_mark mark;   /* tried first; prune may have renamed the file since */
     } copies[PART_COPIES_MAX]; /* the one to be preferred first */
+    bool content; /* also unpack each block and compare what is in it with the part's list */
     bool go_on; /* look for further damage after a block that no copy has; ERR_DAMAGED comes last */
     /* Told of each damage that is met: which copy, and the offset of the block (0: the header, -1:
      * the metadata or the whole file). May be NULL. */

@@ -41,6 +41,9 @@ static struct part_copies_options options_for(struct copy *c)
                                     .damaged = note_damage,
                                     .arg = c,
                                     .cancel = c->s->p->kept.cancel};
+    /* verify may have found that the content is wrong: then right digests do not clear it. */
+    for (size_t i = 0; i < POOL_STORES_MAX; i++)
+        o.content |= c->part->at[i].damaged;
     for (size_t i = 0; i < c->count; i++) {
         o.copies[i].store = sync_store(c->s, c->from[i]);
         o.copies[i].mark = c->part->at[c->from[i]].mark;

@@ -107,6 +107,7 @@ static int read_copies(struct reading *r, size_t count, bool go_on, size_t *ret_
                                     .source = v->p->kept.source,
                                     .ref = r->part->ref,
                                     .count = count,
+                                    .content = true,
                                     .go_on = go_on,
                                     .damaged = note_block,
                                     .arg = r,

@@ -212,6 +212,26 @@ int block_unpack(struct block_reader *r, const struct part_block *b, const char 
     return 0;
 }
 
+bool block_is_as_listed(const struct part_block *b, const uint8_t *raw,
+                        const uint8_t seed[static SEED_SIZE])
+{
+    uint64_t page_seed = digest_page_seed(seed);
+    struct block_walk w = block_walk_begin(b);
+    while (block_walk_next(&w)) {
+        const uint8_t *at = raw + w.raw_offset;
+        uint8_t id[CHUNK_ID_SIZE];
+        if (b->kind == BLOCK_PAGES) {
+            if (digest_page(page_seed, w.page, at, w.raw_bytes).fingerprint != w.fingerprint)
+                return false;
+            continue;
+        }
+        digest_chunk_id(seed, at, w.raw_bytes, id);
+        if (memcmp(id, w.chunk_id, CHUNK_ID_SIZE) != 0)
+            return false;
+    }
+    return true;
+}
+
 int part_read_block(struct part_file *f, const struct part_block *b, struct block_reader *r,
                     const uint8_t **ret_raw, struct err *e)
 {

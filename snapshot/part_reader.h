@@ -39,6 +39,12 @@ void block_reader_freep(struct block_reader **r);
 int block_unpack(struct block_reader *r, const struct part_block *b, const char *path,
                  const uint8_t *stored, const uint8_t **ret_raw, struct err *e);
 
+/* Whether an unpacked block holds what its list says: each page by its fingerprint, each chunk by
+ * its id. What a digest of the stored bytes cannot see: that other bytes were stored than were
+ * read. */
+bool block_is_as_listed(const struct part_block *b, const uint8_t *raw,
+                        const uint8_t seed[static SEED_SIZE]);
+
 /* Reads block b of the part and unpacks it; the block that the reader holds is not read again. */
 int part_read_block(struct part_file *f, const struct part_block *b, struct block_reader *r,
                     const uint8_t **ret_raw, struct err *e);

@@ -42,6 +42,7 @@ struct pair {
     uint64_t next_sequence;
     int64_t as_of_us;
     uint64_t seed;
+    bool tips_a_bit; /* pair_backup stores another page 5 than was read */
     /* Damage marks, as the leader's catalog keeps them. */
     size_t marked_count;
     struct {

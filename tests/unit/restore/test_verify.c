@@ -111,6 +111,31 @@ static void several_damaged_blocks_are_all_named(void **state)
     verify_result_free(&r);
 }
 
+/* Stored as it was not read: every digest is right, on both workers, and no sync can mend it. */
+static void a_wrong_content_is_found(void **state)
+{
+    struct pair *p = *state;
+    struct lineage l = {0};
+    p->tips_a_bit = true;
+    struct part_ref a = pair_backup(p, 3, &l);
+    p->tips_a_bit = false;
+    pair_backup(p, 3, &l);
+    struct verify_result r = run(p, 100);
+    for (size_t at = 0; at < 2; at++) {
+        assert_int_equal(r.workers[at].damaged.count, 1);
+        assert_int_equal(r.workers[at].damaged.items[0].block, FIRST_BLOCK + BLOCK);
+        assert_non_null(strstr(r.workers[at].damaged.items[0].reason, "something else"));
+        assert_true(pair_is_marked(p, at, &a));
+    }
+    assert_int_equal(r.mendable, 0);
+    assert_int_equal(r.unmendable, 1);
+    verify_result_free(&r);
+    struct sync_result s = pair_sync(p);
+    sync_result_free(&s);
+    for (size_t at = 0; at < 2; at++)
+        assert_true(pair_is_marked(p, at, &a)); /* so that the next backup ships it again */
+}
+
 static void a_wrong_length_is_found(void **state)
 {
     struct pair *p = *state;
@@ -337,6 +362,7 @@ int main(void)
         TEST(an_empty_repository_is_whole),
         TEST(a_flipped_byte_is_found_wherever_it_is),
         TEST(several_damaged_blocks_are_all_named),
+        TEST(a_wrong_content_is_found),
         TEST(a_wrong_length_is_found),
         TEST(what_is_missing_is_counted),
         TEST(a_damaged_entry_list_is_found_without_reading_data),
