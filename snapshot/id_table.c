@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -27,6 +28,9 @@ struct id_table {
     char *dir, *path; /* path NULL: temporary */
     uint64_t capacity, count;
     bool head_is_old; /* in the file */
+    /* A bit for each slot that holds something, of a table that was empty when it was opened: most
+     * new keys then need no look into the file. NULL: not known. */
+    uint8_t *taken;
     /* What was looked up last: it is often put next. */
     bool has_last;
     uint8_t last_key[ID_TABLE_KEY], last_value[ID_TABLE_VALUE];
@@ -49,11 +53,24 @@ static int write_head(struct id_table *t, struct err *e)
     return io_pwrite_all(t->fd, head, sizeof head, 0) < 0 ? cannot_use(t, "write", e) : 0;
 }
 
+/* For a table without keys. Where there is no memory for it, it does without. */
+static void begin_taken(struct id_table *t)
+{
+    free(t->taken);
+    t->taken = t->capacity <= CAPACITY_EXPECTED_MAX ? calloc(1, (size_t)(t->capacity / 8)) : NULL;
+}
+
+static bool is_taken(const struct id_table *t, uint64_t slot)
+{
+    return !t->taken || t->taken[slot / 8] >> (slot % 8) & 1;
+}
+
 int id_table_empty(struct id_table *t, struct err *e)
 {
     t->capacity = CAPACITY_FIRST;
     t->count = 0;
     t->has_last = false;
+    begin_taken(t);
     if (io_ftruncate(t->fd, 0) < 0 || io_ftruncate(t->fd, HEAD + t->capacity * SLOT) < 0)
         return cannot_use(t, "write", e);
     return write_head(t, e);
@@ -68,6 +85,7 @@ int id_table_expect(struct id_table *t, uint64_t keys, struct err *e)
         return 0;
     t->capacity = capacity;
     t->has_last = false;
+    begin_taken(t);
     if (io_ftruncate(t->fd, HEAD + capacity * SLOT) < 0)
         return cannot_use(t, "write", e);
     return write_head(t, e);
@@ -120,6 +138,7 @@ void id_table_close(struct id_table *t)
     if (t->head_is_old)
         (void)!write_head(t, NULL);
     mem_closep(&t->fd);
+    free(t->taken);
     free(t->dir);
     free(t->path);
     free(t);
@@ -158,6 +177,11 @@ static int find_slot(struct id_table *t, const uint8_t *key, uint64_t *ret_slot,
 {
     uint8_t window[WINDOW * SLOT];
     uint64_t at = hash_of(key) & (t->capacity - 1);
+    if (!is_taken(t, at)) {
+        *ret_slot = at;
+        memset(ret_value, 0, ID_TABLE_VALUE);
+        return 0;
+    }
     for (;;) {
         size_t n = (size_t)MIN((uint64_t)WINDOW, t->capacity - at);
         errno = 0;
@@ -204,6 +228,8 @@ static int write_slot(struct id_table *t, uint64_t slot, const uint8_t *key, con
     uint8_t raw[SLOT];
     memcpy(raw, key, ID_TABLE_KEY);
     memcpy(raw + ID_TABLE_KEY, value, ID_TABLE_VALUE);
+    if (t->taken)
+        t->taken[slot / 8] |= (uint8_t)(1 << slot % 8);
     return io_pwrite_all(t->fd, raw, sizeof raw, HEAD + slot * SLOT) < 0 ? cannot_use(t, "write", e)
                                                                          : 0;
 }
@@ -247,6 +273,8 @@ static int grow(struct id_table *t, id_table_live_fn *live, const void *arg, str
     } else {
         rc = spool_file(t->dir, &to.fd, e);
     }
+    if (t->taken)
+        begin_taken(&to);
     if (rc == 0 && io_ftruncate(to.fd, HEAD + to.capacity * SLOT) < 0)
         rc = cannot_use(&to, "write", e);
     if (rc == 0)
@@ -261,11 +289,14 @@ static int grow(struct id_table *t, id_table_live_fn *live, const void *arg, str
         rc = cannot_use(t, "replace", e);
     if (rc) {
         mem_closep(&to.fd);
+        free(to.taken);
         if (path)
             io_unlink(path);
         return rc;
     }
     mem_closep(&t->fd);
+    free(t->taken);
+    t->taken = to.taken;
     t->fd = to.fd;
     t->capacity = to.capacity;
     t->count = to.count;
