@@ -63,6 +63,7 @@ class TestBolt(BoltCase):
         for owner in owners:
             owner.stop()
         snapshot = leader.backup("b")["snapshot"]
+        leader.run("verify", "--read-data")
         repository = self.path("w1", "repo")
         for path in sizes:
             copy = self.out(leader, path, snapshot)

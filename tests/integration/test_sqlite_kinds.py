@@ -114,6 +114,7 @@ class TestKinds(Kinds):
         for name in names:
             self.make(name, "UPDATE t SET a = randomblob(700) WHERE id % 50 = 0").close()
         self.assertTrue(leader.backup("t")["complete"])
+        leader.run("verify", "--read-data")
         self.assert_same_databases(self.out(leader), names)
 
     @at_level("quick")
@@ -198,6 +199,7 @@ class TestKinds(Kinds):
         self.assertEqual(ask(db, "PRAGMA integrity_check").strip(), "ok")
         second = leader.backup("t", timeout_s=200)
         self.assertLess(second["bytes_sent"], 40 * MB)
+        leader.run("verify", "--read-data", timeout_s=200)
         leader.run("restore", "t", "--target", self.path("out"), timeout_s=200)
         out = self.path("out") + db
         self.assertEqual(os.path.getsize(out), pages * 65536)

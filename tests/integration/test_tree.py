@@ -66,6 +66,7 @@ class TestTree(Case):
         self.fill()
         leader = self.house()
         self.assertTrue(leader.backup("t")["complete"])
+        leader.run("verify", "--read-data")
         out = self.out(leader, "out")
         subprocess.run(["diff", "-r", "--no-dereference", self.src, out], check=True)
         self.assertEqual(listing(self.src), listing(out))
