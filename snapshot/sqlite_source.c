@@ -229,14 +229,25 @@ static int fill_entry(struct taking *t, struct entry *ret, struct err *e)
     return 0;
 }
 
+/* What looks damaged while its journal mode or its page size is being changed is looked at again.
+ */
+static bool was_changing(const struct taking *t, int rc)
+{
+    struct sqlite_files now;
+    return rc == ERR_SOURCE &&
+           (sqlite_files_look(t->path, &now, NULL) || !sqlite_files_are_same(&t->before, &now));
+}
+
 int sqlite_take(const struct source_run *run, const char *path, struct entry *ret, struct err *e)
 {
     struct taking t = {.run = run, .path = path};
     int rc = ERR_CHANGED;
-    for (int attempt = 0; rc == ERR_CHANGED && attempt < ATTEMPTS_MAX; attempt++) {
+    for (int attempt = 1; rc == ERR_CHANGED && attempt <= ATTEMPTS_MAX; attempt++) {
         rc = take_once(&t, e);
         if (rc == 0)
             rc = fill_entry(&t, ret, e);
+        if (attempt < ATTEMPTS_MAX && was_changing(&t, rc))
+            rc = ERR_CHANGED;
     }
     free(t.signature.data);
     return rc;
