@@ -7,6 +7,7 @@
 
 #include "snapshot/attributes.h"
 #include "syncd/base/buf.h"
+#include "syncd/base/clock.h"
 #include "syncd/base/err.h"
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
@@ -83,12 +84,14 @@ static int look_beside(const char *path, const char *suffix, struct stat *ret, b
 
 int sqlite_files_look(const char *path, struct sqlite_files *ret, struct err *e)
 {
-    struct sqlite_files f = {0};
+    struct sqlite_files f = {.at_us = clock_now_us()};
     if (stat(path, &f.db) < 0)
         return err_sys(e, errno, path, "cannot look at %s", path);
     int rc = look_beside(path, "-wal", &f.wal, &f.has_wal, e);
     if (rc == 0)
         rc = look_beside(path, "-shm", &f.shm, &f.has_shm, e);
+    if (rc == 0)
+        rc = look_beside(path, "-journal", &f.journal, &f.has_journal, e);
     if (rc == 0)
         *ret = f;
     return rc;
@@ -106,11 +109,16 @@ static bool same_file(const struct stat *a, const struct stat *b)
            attributes_ns(&a->st_ctim) == attributes_ns(&b->st_ctim);
 }
 
+static bool same_beside(bool has_a, const struct stat *a, bool has_b, const struct stat *b)
+{
+    return has_a == has_b && (!has_a || same_file(a, b));
+}
+
 bool sqlite_files_are_same(const struct sqlite_files *a, const struct sqlite_files *b)
 {
-    return same_file(&a->db, &b->db) && a->has_wal == b->has_wal && a->has_shm == b->has_shm &&
-           (!a->has_wal || same_file(&a->wal, &b->wal)) &&
-           (!a->has_shm || same_file(&a->shm, &b->shm));
+    return same_file(&a->db, &b->db) && same_beside(a->has_wal, &a->wal, b->has_wal, &b->wal) &&
+           same_beside(a->has_shm, &a->shm, b->has_shm, &b->shm) &&
+           same_beside(a->has_journal, &a->journal, b->has_journal, &b->journal);
 }
 
 static int64_t written_us(const struct stat *st)
@@ -123,6 +131,8 @@ int64_t sqlite_files_written_us(const struct sqlite_files *f)
     int64_t us = written_us(&f->db);
     if (f->has_wal)
         us = MAX(us, written_us(&f->wal));
+    if (f->has_journal)
+        us = MAX(us, written_us(&f->journal));
     return f->has_shm ? MAX(us, written_us(&f->shm)) : us;
 }
 

@@ -22,8 +22,9 @@ int sqlite_signature(const char *path, struct entry_bytes *ret, struct err *e);
 
 /* The files of a database at one moment. */
 struct sqlite_files {
-    struct stat db, wal, shm;
-    bool has_wal, has_shm;
+    int64_t at_us; /* when the look began, microseconds since 1970 */
+    struct stat db, wal, shm, journal;
+    bool has_wal, has_shm, has_journal;
 };
 
 int sqlite_files_look(const char *path, struct sqlite_files *ret, struct err *e);
@@ -31,7 +32,8 @@ int sqlite_files_look(const char *path, struct sqlite_files *ret, struct err *e)
 /* Whether the database is still the file that it was, under the same name. */
 bool sqlite_files_is_same_database(const struct sqlite_files *a, const struct sqlite_files *b);
 
-/* Whether nothing was written to any of them, and none came or went. */
+/* Whether nothing was written to any of them, and none came or went, as far as sizes and times show
+ * it: two writings of one size in one tick of the file system's clock look like one. */
 bool sqlite_files_are_same(const struct sqlite_files *a, const struct sqlite_files *b);
 
 /* Bytes of the -wal; 0: there is none. */

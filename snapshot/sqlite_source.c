@@ -229,13 +229,16 @@ static int fill_entry(struct taking *t, struct entry *ret, struct err *e)
     return 0;
 }
 
-/* What looks damaged while its journal mode or its page size is being changed is looked at again.
- */
+/* What looks damaged, or left behind by a crash, while its owner is at work is looked at again.
+ * Without a lock (a WAL database that nobody has open) half of a change can be seen already when it
+ * is opened; and a journal that its owner is just beginning looks to SQLite like one that crashed,
+ * when the look at his lock came before he took it. */
 static bool was_changing(const struct taking *t, int rc)
 {
     struct sqlite_files now;
     return rc == ERR_SOURCE &&
-           (sqlite_files_look(t->path, &now, NULL) || !sqlite_files_are_same(&t->before, &now));
+           (sqlite_files_look(t->path, &now, NULL) || !sqlite_files_are_same(&t->before, &now) ||
+            sqlite_files_written_us(&now) >= t->before.at_us - TICK_US);
 }
 
 int sqlite_take(const struct source_run *run, const char *path, struct entry *ret, struct err *e)

@@ -21,7 +21,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                                 "integration"))
 
-from harness import bank  # noqa: E402
+from harness import bank, repository  # noqa: E402
 from harness.leader import Leader, Worker, check_exit  # noqa: E402
 from harness.contract import check_json  # noqa: E402
 from harness.proxy import Proxy  # noqa: E402
@@ -53,6 +53,7 @@ class Work:
         self.count = 0  # operations so far
         self.state = 0  # number of the last committed state
         self.digests = {}
+        self.committed = {}  # state -> when its commit was acknowledged, in seconds of time.time()
         self.failed = []  # commits that failed although nothing but a backup was in their way
         self.mode = modes[0]
         self.db = None
@@ -115,7 +116,12 @@ class Work:
         yield
         self.db.execute("UPDATE oracle_state SET state=?", (self.state + 1,))
         self.db.execute("COMMIT")
+        self.next_state(time.time())
+
+    def next_state(self, at_s):
+        """Its commit was acknowledged at at_s."""
         self.state += 1
+        self.committed[self.state] = at_s
         self.digests[self.state] = content_digest(self.db)
 
     def insert_some(self, rng, table):
@@ -239,16 +245,22 @@ class Work:
         other = bank.connect(new)
         other.execute(f"PRAGMA journal_mode={self.mode}")
         other.execute("UPDATE oracle_state SET state=?", (self.state + 1,))
-        digest = content_digest(other)
         other.close()
         self.close()
         for sidecar in ("-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path + sidecar)
         os.rename(new, self.path)
-        self.state += 1
-        self.digests[self.state] = digest
+        at = time.time()
         self.open()
+        self.next_state(at)
+
+    def assert_not_newer(self, state, as_of_us):
+        """What holds `state` may not claim a moment at which there was a newer one."""
+        newer = self.committed.get(state + 1)
+        if newer is not None and as_of_us > newer * 1e6:
+            raise AssertionError(f"state {state} claims to be as of {as_of_us} us, but state "
+                                 f"{state + 1} was there at {newer * 1e6:.0f} us")
 
     def examine(self, copy):
         """The number of the state that a restored copy holds, which it does to the last bit."""
@@ -295,6 +307,7 @@ class Engine:
         for sshd in self.sshds:
             sshd.authorize(self.leader.key + ".pub")
         self.leader.run("setup")
+        self.repository = repository.of(self.sshds[0])
         self.taken = {}  # snapshot -> state
         self.killed = self.partial = self.unchanged = self.slow = 0
 
@@ -371,6 +384,7 @@ class Engine:
             if self.taken[snapshot] != state:
                 raise AssertionError(f"{snapshot} was state {self.taken[snapshot]}, now {state}")
         self.taken[snapshot] = state
+        self.work.assert_not_newer(state, repository.as_of_us(self.repository, snapshot))
         if not first <= state <= last:
             raise AssertionError(f"{snapshot} holds state {state}, but the backup ran from {first} "
                                  f"to {last}")

@@ -1,8 +1,12 @@
 """A worker's repository folder, looked at from the worker's side."""
 
 import dataclasses
+import functools
+import importlib.util
 import os
 import re
+
+from .leader import PROJECT
 
 STEM = re.compile(r"(\d{4,})-(\d{8,})-(\d{8}T\d{6}Z)-([0-9a-f]{64})\.(snap|pack|del|bad)\Z")
 
@@ -36,6 +40,29 @@ def parts(root, source="db", *marks):
             found.append(Part(path, name, (int(match[1]), int(match[2])), match[4], match[5],
                               st.st_size, st.st_ino, st.st_mtime))
     return sorted(found, key=lambda p: p.order)
+
+
+@functools.cache
+def rescue():
+    """restore/rescue.py as a module: it reads what a snapshot says."""
+    spec = importlib.util.spec_from_file_location("rescue",
+                                                  os.path.join(PROJECT, "restore/rescue.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def snapshot(root, wanted, source="db"):
+    """What rescue.py reads of a snapshot; AssertionError when it is not there."""
+    held = rescue().Repository([root])
+    for part in held.sources[source].values():
+        if part.id == wanted:
+            return held.load(part).section()
+    raise AssertionError(f"{wanted} is not in {root}")
+
+
+def as_of_us(root, wanted, source="db"):
+    return snapshot(root, wanted, source).as_of
 
 
 def of(sshd, folder="leader"):

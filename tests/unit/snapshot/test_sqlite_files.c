@@ -179,6 +179,28 @@ static void still_ones_stay_as_they_are(void **state)
     assert_false(sqlite_files_are_same(&before, &after));
 }
 
+static void a_journal_that_comes_or_changes_is_a_change(void **state)
+{
+    (void)state;
+    struct err e = ERR_INIT;
+    struct sqlite_files before, begun, after;
+    sqlite3 *s = make("CREATE TABLE t(a); PRAGMA journal_mode=PERSIST; PRAGMA cache_size=1");
+    assert_int_equal(sqlite_files_look(db, &before, &e), 0);
+    assert_int_equal(
+        sqlite3_exec(s, "BEGIN; INSERT INTO t VALUES(zeroblob(100000))", NULL, NULL, NULL),
+        SQLITE_OK);
+    assert_int_equal(sqlite_files_look(db, &begun, &e), 0);
+    assert_true(begun.has_journal);
+    assert_false(sqlite_files_are_same(&before, &begun));
+    assert_true(sqlite_files_written_us(&begun) >= before.at_us - 20000);
+    assert_int_equal(sqlite3_exec(s, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite_files_look(db, &after, &e), 0);
+    after.db = begun.db;
+    begun.journal.st_size++; /* whatever the clock's grain shows */
+    assert_false(sqlite_files_are_same(&begun, &after));
+    sqlite3_close(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +208,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(logs_that_count, setup, teardown),
         cmocka_unit_test_setup_teardown(who_has_it_open, setup, teardown),
         cmocka_unit_test_setup_teardown(still_ones_stay_as_they_are, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_journal_that_comes_or_changes_is_a_change, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
