@@ -35,6 +35,7 @@ struct run {
     struct pipeline *pipeline;
     struct source_run source;
     bool audit, has_lost; /* a worker's thread hangs in its store */
+    bool keep_list;       /* an attempt with a shorter one found what it carries over left off */
     struct entry config;
     uint64_t next_sequence; /* after an attempt that was given up */
 };
@@ -340,9 +341,7 @@ static int start_pipeline(struct run *run, struct err *e)
     for (size_t i = 0; i < p->worker_count; i++) {
         o.workers[i].store = p->workers[i].store;
         o.workers[i].cancel_fd = p->workers[i].cancel_fd;
-        /* Entries that are carried over may bring parts back that were left off. */
-        o.workers[i].holds_listed = worker_holds(run, i, plan->listed, plan->listed_count) &&
-                                    worker_holds(run, i, plan->left_off, plan->left_off_count);
+        o.workers[i].holds_listed = worker_holds(run, i, plan->listed, plan->listed_count);
     }
     return pipeline_start(&o, &run->pipeline, e);
 }
@@ -400,10 +399,12 @@ static int check_folders(struct run *run, struct err *e)
 
 static int make_plan(struct run *run, bool no_leftovers, struct err *e)
 {
+    run->keep_list |= run->plan.wants_left_off;
     struct plan_options o = {.pool = &run->pool,
                              .fingerprint_dir = run->p->fingerprint_dir,
                              .entries = run->parent,
                              .no_leftovers = no_leftovers,
+                             .keep_list = run->keep_list,
                              .is_ours = run->p->is_ours,
                              .is_damaged = run->p->is_damaged,
                              .arg = run->p->arg};

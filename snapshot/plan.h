@@ -24,6 +24,7 @@ struct plan_options {
     const char *fingerprint_dir;
     struct spool *entries; /* empty: all of the parent's go here */
     bool no_leftovers;     /* packs that a cut run left are not listed */
+    bool keep_list;        /* the list is not shortened */
     /* Whether this leader itself published the part (the catalog knows); what only a worker says of
      * itself is not built on. */
     bool (*is_ours)(void *arg, const struct part_ref *ref);
@@ -61,8 +62,9 @@ struct plan {
     struct part_ref *listed; /* what the new snapshot will list before the parts of its own run */
     size_t left_off_count;   /* usable parts of the parent's that are not listed, for brevity */
     struct part_ref *left_off;
-    bool as_parent;    /* exactly the parent's parts: its kept fingerprints hold */
-    bool consolidates; /* left parts off to keep the list short */
+    bool as_parent;      /* exactly the parent's parts: its kept fingerprints hold */
+    bool consolidates;   /* left parts off to keep the list short */
+    bool wants_left_off; /* an entry that is to be carried over needs one of those */
     uint64_t next_sequence;
     struct chunk_table *chunks; /* after plan_prepare */
     size_t image_count, image_cap;
@@ -85,9 +87,10 @@ const struct entry *plan_entry(const struct plan *p, const char *path);
 /* Whether all parts that the entry's content lies in will be listed. */
 bool plan_lists(const struct plan *p, const struct entry *entry);
 
-/* Makes the list hold everything that the parent's entry needs, so that it can be carried over:
- * parts that were left off for brevity come back. False: some part is lost, or (an image) pages of
- * a later state lie in listed parts or were shipped in this run. */
+/* Whether everything that the parent's entry needs is at hand, so that it can be carried over. When
+ * some of it was left off for brevity, that is noted in wants_left_off: the run has to begin again
+ * with keep_list. False: some part is lost, or (an image) pages of a later state lie in listed
+ * parts or were shipped in this run. */
 bool plan_carry(struct plan *p, const struct entry *entry);
 
 /* A database failed after some of its pages were shipped or found in packs of a cut run. Its state

@@ -33,24 +33,16 @@ bool plan_lists(const struct plan *p, const struct entry *entry)
     return rc == 0;
 }
 
-/* Lists a part that was left off again. */
-static bool bring_back(struct plan *p, const struct part_ref *key)
+/* A part that was left off cannot simply come back: the other databases have been compared with
+ * what the shorter list holds, and it may have a later state of one of their pages than that. What
+ * an entry needs that was carried over before is never left off. */
+static bool is_at_hand(struct plan *p, const struct part_ref *key, bool was_carried)
 {
-    const struct part_ref *part = find_part(p->left_off, p->left_off_count, key);
     if (find_part(p->listed, p->listed_count, key))
         return true;
-    struct part_ref *grown =
-        part ? reallocarray(p->listed, p->listed_count + 1, sizeof *grown) : NULL;
-    if (!grown)
-        return false;
-    size_t at = p->listed_count;
-    for (; at > 0 && part_order(&grown[at - 1], part) > 0; at--)
-        grown[at] = grown[at - 1];
-    grown[at] = *part;
-    p->listed = grown;
-    p->listed_count++;
-    chunk_table_count_on(p->chunks, p->listed, p->listed_count, p->epoch, p->next_sequence);
-    return true;
+    bool was_left_off = find_part(p->left_off, p->left_off_count, key) != NULL;
+    p->wants_left_off |= was_left_off && !was_carried;
+    return was_left_off;
 }
 
 bool plan_is_mixed(const struct plan *p, uint64_t image)
@@ -63,13 +55,14 @@ bool plan_is_mixed(const struct plan *p, uint64_t image)
 
 bool plan_carry(struct plan *p, const struct entry *entry)
 {
+    bool was_carried = entry->carried != NULL;
     struct run_reader r;
     struct part_run run;
     int rc;
     run_read(&r, &entry->runs);
     while ((rc = run_next(&r, &run, NULL)) == 1) {
         struct part_ref key = {.epoch = run.epoch, .sequence = run.sequence};
-        if (!bring_back(p, &key))
+        if (!is_at_hand(p, &key, was_carried))
             return false;
     }
     if (rc)
@@ -79,7 +72,7 @@ bool plan_carry(struct plan *p, const struct entry *entry)
     if (plan_is_mixed(p, entry->image.id))
         return false;
     for (size_t i = 0; i < p->parent.part_count; i++)
-        if (!bring_back(p, &p->parent.parts[i]))
+        if (!is_at_hand(p, &p->parent.parts[i], was_carried))
             return false;
     return true;
 }

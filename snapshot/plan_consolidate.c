@@ -211,7 +211,7 @@ static size_t longest_list(const struct plan *p)
 
 int plan_consolidate(struct plan *p, size_t *ret_bad, struct err *e)
 {
-    if (p->listed_count + 1 <= longest_list(p))
+    if (p->o.keep_list || p->listed_count + 1 <= longest_list(p))
         return 0;
     struct counting c = {0};
     int rc = counting_begin(p, &c, e);

@@ -154,7 +154,11 @@ static int ops_take(void *s, const struct source_run *run, struct plan *plan, bo
     int rc = tree_begin(s, run, plan, audit, e);
     if (rc == 0)
         rc = tree_take_databases(s, ret_again, e);
-    return rc || *ret_again ? rc : tree_take_files(s, e);
+    if (rc == 0 && !*ret_again) {
+        rc = tree_take_files(s, e);
+        *ret_again = plan->wants_left_off;
+    }
+    return rc;
 }
 
 static const struct source_totals *ops_totals(const void *s)

@@ -292,6 +292,43 @@ static void what_is_carried_outlives_a_short_list(void **state)
     assert_restored(w, b_db, content(b_db), HEAD);
 }
 
+/* A page that changes back to what an old part holds is not shipped, so a part with what it was in
+ * between must not come back into the list because of another database that fails. */
+static void what_changed_back_outlives_a_failure_beside_it(void **state)
+{
+    struct lab *w = *state;
+    w->present[1] = false;
+    make_databases();
+    sql_on(a_db, "PRAGMA journal_mode = wal"); /* in which page 1 does not change every time */
+    sql_on(b_db, "PRAGMA journal_mode = wal");
+    sql_on(a_db, "UPDATE t SET v = zeroblob(900) WHERE id = 7");
+    struct bytes a = content(a_db);
+    lab_backup(w);
+    sql_on(a_db, "UPDATE t SET v = randomblob(900) WHERE id = 7");
+    lab_backup(w);
+    for (unsigned parts = 2; parts < 128; parts++) {
+        char text[100];
+        snprintf(text, sizeof text, "UPDATE t SET v = randomblob(900) WHERE id = %u", 10 * parts);
+        sql_on(b_db, text);
+        lab_backup(w);
+        assert_false(w->result.consolidated);
+    }
+    struct bytes b = content(b_db);
+    sql_on(a_db, "UPDATE t SET v = zeroblob(900) WHERE id = 7");
+    poke(b_db, 16);
+    lab_backup(w);
+    assert_int_equal(w->result.failed_count, 1);
+    assert_int_equal(w->result.carried_count, 1);
+    restore_to(w, "back");
+    assert_restored(w, a_db, a, HEAD);
+    assert_restored(w, b_db, b, HEAD);
+    sql_on(a_db, "UPDATE t SET v = randomblob(900) WHERE id = 7");
+    lab_backup(w);
+    assert_true(w->result.consolidated); /* it was the moment */
+    restore_to(w, "later");
+    assert_restored(w, a_db, content(a_db), HEAD);
+}
+
 int main(void)
 {
     /* What the tests write counts as old: no waiting for two seconds. Read once, so before all. */
@@ -300,6 +337,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_failure_halfway_keeps_the_old_state, setup, teardown),
         cmocka_unit_test_setup_teardown(the_audit_raises_an_alarm, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_carried_outlives_a_short_list, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_changed_back_outlives_a_failure_beside_it, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
