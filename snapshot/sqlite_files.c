@@ -189,6 +189,14 @@ int sqlite_journal_is_there(const char *path, bool *ret, struct err *e)
     return 0;
 }
 
+bool sqlite_has_log(const char *path)
+{
+    struct sqlite_files files;
+    bool journal = false;
+    return (sqlite_files_look(path, &files, NULL) == 0 && files.has_wal) ||
+           (sqlite_journal_is_there(path, &journal, NULL) == 0 && journal);
+}
+
 /* ---- who else ---- */
 
 int sqlite_is_open_elsewhere(const char *path, bool *ret, struct err *e)

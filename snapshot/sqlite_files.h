@@ -36,6 +36,9 @@ bool sqlite_files_is_same_database(const struct sqlite_files *a, const struct sq
  * it: two writings of one size in one tick of the file system's clock look like one. */
 bool sqlite_files_are_same(const struct sqlite_files *a, const struct sqlite_files *b);
 
+/* Whether a -wal or a -journal that may be needed lies beside it. */
+bool sqlite_has_log(const char *path);
+
 /* Bytes of the -wal; 0: there is none. */
 uint64_t sqlite_wal_bytes(const char *path);
 

@@ -33,10 +33,11 @@ struct tree_database *tree_find_database(const struct tree *t, const char *path)
 
 struct tree_database *tree_find_inode(const struct tree *t, const struct stat *st)
 {
-    for (size_t i = 0; i < t->database_count; i++)
+    struct tree_database *found = NULL;
+    for (size_t i = 0; i < t->database_count && (!found || found->given_up); i++)
         if (t->databases[i].inode == st->st_ino && t->databases[i].dev == st->st_dev)
-            return &t->databases[i];
-    return NULL;
+            found = &t->databases[i];
+    return found;
 }
 
 int tree_add_database(struct tree *t, const struct tree_item *item, enum image_kind kind,

@@ -225,14 +225,25 @@ int tree_carry(struct tree *t, struct entry *before, const char *reason, struct 
                     "%s: its earlier state is not whole on the workers and is not kept in this "
                     "snapshot",
                     before->path);
+    if (!fit)
+        tree_note_as_of(t, before->as_of_us);
     return rc;
+}
+
+int tree_fail_new(struct tree *t, const char *path, const struct err *why, struct err *e)
+{
+    if (t->plan->has_parent)
+        tree_note_as_of(t, t->plan->parent.section.as_of_us);
+    return tree_note_failed(t, path, why, e);
 }
 
 int tree_fail(struct tree *t, const char *path, const struct err *why, struct entry *before,
               struct err *e)
 {
+    if (!before)
+        return tree_fail_new(t, path, why, e);
     int rc = tree_note_failed(t, path, why, e);
-    return rc || !before ? rc : tree_carry(t, before, why->message, e);
+    return rc ? rc : tree_carry(t, before, why->message, e);
 }
 
 /* ---- vanishing ---- */

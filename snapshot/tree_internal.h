@@ -83,6 +83,7 @@ struct tree {
 /* ---- tree_database.c ---- */
 
 struct tree_database *tree_find_database(const struct tree *t, const char *path);
+/* One that is not given up, if there is one. */
 struct tree_database *tree_find_inode(const struct tree *t, const struct stat *st);
 /* Adds one, in its place; pointers to others end. */
 int tree_add_database(struct tree *t, const struct tree_item *item, enum image_kind kind,
@@ -136,6 +137,9 @@ int tree_emit_database(struct tree *t, struct tree_database *d, struct entry *be
 /* Notes the failure and carries the parent's entry over, if there is one. */
 int tree_fail(struct tree *t, const char *path, const struct err *why, struct entry *before,
               struct err *e);
+/* Notes the failure of what the parent has no entry of: that it is not in the snapshot was last
+ * true then, and as old as that is the source. */
+int tree_fail_new(struct tree *t, const char *path, const struct err *why, struct err *e);
 int tree_note_failed(struct tree *t, const char *path, const struct err *cause, struct err *e);
 int tree_carry(struct tree *t, struct entry *before, const char *reason, struct err *e);
 /* The parent had it, and it is not there. */

@@ -3,15 +3,51 @@
 
 #include "snapshot/attributes.h"
 #include "snapshot/leveldb.h"
+#include "snapshot/sqlite_files.h"
 #include "snapshot/tree_file.h"
 #include "snapshot/tree_internal.h"
 #include "snapshot/tree_merge.h"
+#include "syncd/base/mem.h"
 
 static int add_database(struct tree *t, const struct tree_item *item, enum image_kind kind,
                         struct err *e)
 {
     struct tree_database *ignored;
     return tree_add_database(t, item, kind, &ignored, e);
+}
+
+static void give_up(struct tree_database *d, const char *named, const char *other)
+{
+    if (d->given_up)
+        return;
+    d->given_up = true;
+    err_set(
+        &d->err, ERR_SOURCE, named,
+        "%s and %s are one file, and beside %s lies a -wal or a -journal: what is in that would "
+        "be missing",
+        named, other, other);
+    err_hint(&d->err, "Remove the name that its application does not use, or name it in the "
+                      "source's exclude.");
+}
+
+/* Another name of a database that was found already. SQLite keeps its -wal and its -journal beside
+ * the one that its user opened: under the others the same file is an older state, or a torn one. */
+static int scan_other_name(struct tree *t, const struct tree_item *item, bool *ret_same,
+                           struct err *e)
+{
+    struct tree_database *first = tree_find_inode(t, &item->st), *added;
+    if (first->kind != IMAGE_SQLITE || !sqlite_has_log(item->path))
+        return 0;
+    bool both = first->given_up || sqlite_has_log(first->path);
+    OWN_MEM char *path = strdup(first->path);
+    if (!path)
+        return err_nomem(e);
+    give_up(first, path, item->path);
+    int rc = tree_add_database(t, item, IMAGE_SQLITE, &added, e);
+    if (rc == 0 && both)
+        give_up(added, item->path, path);
+    *ret_same = false;
+    return rc;
 }
 
 /* Whether a file is as it was; a database is found out on the way. */
@@ -21,7 +57,9 @@ static int scan_file(struct tree *t, const struct tree_item *item, const struct 
     enum image_kind kind;
     bool file_before = before && (before->type == ENTRY_FILE || before->type == ENTRY_HARDLINK);
     *ret_same = file_before && signature_holds(&before->signature, &item->st);
-    if (*ret_same || (item->st.st_nlink > 1 && tree_find_inode(t, &item->st)))
+    if (item->st.st_nlink > 1 && tree_find_inode(t, &item->st))
+        return scan_other_name(t, item, ret_same, e);
+    if (*ret_same)
         return 0;
     if (before && before->type == ENTRY_IMAGE) {
         *ret_same = tree_database_looks_same(item->path, before);

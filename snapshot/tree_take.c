@@ -164,8 +164,10 @@ static int take_hard_link(struct tree *t, const struct tree_item *item, const ch
 static int take_late_database(struct tree *t, const struct tree_item *item, struct entry *before,
                               struct err *e)
 {
-    struct tree_database *d;
+    struct tree_database *d = item->st.st_nlink > 1 ? tree_find_inode(t, &item->st) : NULL;
     enum image_kind kind = IMAGE_SQLITE;
+    if (d && d->given_up)
+        return tree_fail(t, item->path, &d->err, before, e);
     if (!tree_file_is_database(item, &kind))
         return 0; /* it is gone again; the next run sees what has become of it */
     int rc = tree_add_database(t, item, kind, &d, e);
@@ -251,7 +253,8 @@ static int take_folder(struct tree *t, const struct tree_item *item, struct entr
                     "path if it belongs to it",
                     item->path);
     if (l && l->given_up)
-        rc = tree_note_failed(t, item->path, &l->err, e);
+        rc = before ? tree_note_failed(t, item->path, &l->err, e)
+                    : tree_fail_new(t, item->path, &l->err, e);
     return rc ? rc : take_plain(t, item, ENTRY_DIR, before, e);
 }
 
@@ -305,7 +308,7 @@ static int take_unknown(void *arg, const struct tree_item *item, struct err *e)
     if (item->empty && (!root || !root->had_entries))
         return 0;
     /* What failed itself has been told of. */
-    return item->told ? 0 : tree_note_failed(t, item->path, &item->err, e);
+    return item->told ? 0 : tree_fail_new(t, item->path, &item->err, e);
 }
 
 /* A compaction deletes tables by the dozen; that is nothing to wonder at. */

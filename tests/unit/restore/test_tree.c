@@ -329,6 +329,62 @@ static void what_changed_back_outlives_a_failure_beside_it(void **state)
     assert_restored(w, a_db, content(a_db), HEAD);
 }
 
+/* SQLite keeps the -wal beside the name that was opened: under another one the commits in it would
+ * be missing. */
+static void a_second_name_does_not_hide_the_wal(void **state)
+{
+    struct lab *w = *state;
+    char other[128];
+    sqlite3 *open_one;
+    w->present[1] = false;
+    make_databases();
+    snprintf(other, sizeof other, "%s/a-copy.db", src); /* sorts before */
+    assert_int_equal(link(a_db, other), 0);
+    lab_backup(w);
+    assert_true(w->result.complete); /* nothing lies beside it */
+    assert_int_equal(sqlite3_open(a_db, &open_one), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(open_one,
+                                  "PRAGMA journal_mode = wal; PRAGMA wal_autocheckpoint = 0;"
+                                  "UPDATE t SET v = zeroblob(900) WHERE id = 7",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    for (int i = 0; i < 2; i++) {
+        lab_backup(w);
+        assert_int_equal(w->result.failed_count, 1);
+        assert_string_equal(w->result.failed[0].path, other);
+    }
+    restore_to(w, "named");
+    sqlite3_close(open_one); /* empties the -wal */
+    assert_restored(w, a_db, content(a_db), HEAD);
+    assert_int_equal(unlink(other), 0);
+    lab_backup(w);
+    assert_true(w->result.complete);
+}
+
+/* What has never been stored is in no state at all, so the source does not get fresher by a run
+ * that leaves it out. */
+static void what_was_never_stored_holds_the_source_back(void **state)
+{
+    struct lab *w = *state;
+    char c_db[128];
+    make_databases();
+    lab_backup(w);
+    int64_t first_us = w->result.as_of_us;
+    snprintf(c_db, sizeof c_db, "%s/c.db", src);
+    sql_on(c_db, "CREATE TABLE t(v)");
+    poke(c_db, 16);
+    sql_on(a_db, "UPDATE t SET v = zeroblob(900) WHERE id = 7");
+    for (int i = 0; i < 2; i++) {
+        lab_backup(w);
+        assert_int_equal(w->result.failed_count, 1);
+        assert_int_equal(w->result.as_of_us, first_us);
+    }
+    assert_int_equal(unlink(c_db), 0);
+    lab_backup(w);
+    assert_true(w->result.complete);
+    assert_true(w->result.as_of_us > first_us);
+}
+
 int main(void)
 {
     /* What the tests write counts as old: no waiting for two seconds. Read once, so before all. */
@@ -338,6 +394,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_audit_raises_an_alarm, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_carried_outlives_a_short_list, setup, teardown),
         cmocka_unit_test_setup_teardown(what_changed_back_outlives_a_failure_beside_it, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_second_name_does_not_hide_the_wal, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_was_never_stored_holds_the_source_back, setup,
                                         teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
