@@ -397,6 +397,14 @@ int catalog_held_set(struct catalog *c, const char *source, const char *worker, 
     return rc;
 }
 
+int catalog_held_lost(struct catalog *c, const char *source, const char *worker, struct err *e)
+{
+    return run_one(c,
+                   "UPDATE held SET as_of = 0, snapshot = NULL, proven_at = 0"
+                   " WHERE source = ?1 AND worker = ?2",
+                   SQL_VALUES(SQL_T(source), SQL_T(worker)), NULL, NULL, e);
+}
+
 int catalog_proven_set(struct catalog *c, const char *source, const char *worker,
                        const uint8_t snapshot[CATALOG_ID], int64_t proven_at_us, struct err *e)
 {

@@ -58,7 +58,7 @@ struct catalog_run_worker {
 /* What a worker is known to hold of a source. */
 struct catalog_held {
     char worker[CONF_NAME_MAX + 1];
-    int64_t as_of_us; /* of the newest state stored there; 0: never */
+    int64_t as_of_us; /* of the newest state stored there; 0: it is not there any more */
     bool has_snapshot;
     uint8_t snapshot[CATALOG_ID];
     int64_t proven_at_us; /* 0: never */
@@ -143,6 +143,8 @@ int catalog_held(struct catalog *c, const char *source, struct catalog_held **re
 /* Outside of a run: after sync, or learned from a listing. */
 int catalog_held_set(struct catalog *c, const char *source, const char *worker, int64_t as_of_us,
                      const uint8_t snapshot[CATALOG_ID], struct err *e);
+/* The worker was found not to hold what it was known to hold. */
+int catalog_held_lost(struct catalog *c, const char *source, const char *worker, struct err *e);
 /* That worker's copy of that snapshot was proven. Proofs are forgotten after 400
  * days. */
 int catalog_proven_set(struct catalog *c, const char *source, const char *worker,

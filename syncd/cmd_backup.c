@@ -402,6 +402,43 @@ static void note_run(struct backup_job *j)
     report_warning(j->report, &j->unwritten);
 }
 
+/* ---- what a worker is known to hold ---- */
+
+static bool lists_id(const struct listing *l, const uint8_t id[static CATALOG_ID])
+{
+    for (size_t i = 0; i < l->count; i++)
+        if (l->parts[i].mark != PART_BAD && memcmp(l->parts[i].ref.id, id, CATALOG_ID) == 0)
+            return true;
+    return false;
+}
+
+/* One that is away may hold it still; one that was asked, and has no repository of ours or not that
+ * snapshot in it, does not. */
+static bool shows_that_it_lacks(const struct backup_job *j, const struct session_worker *w,
+                                const struct catalog_held *held)
+{
+    if (!w->store)
+        return w->err.code == ERR_NOT_FOUND || w->err.code == ERR_FOREIGN;
+    return j->rc == 0 && held->has_snapshot && !lists_id(&w->listing, held->snapshot);
+}
+
+/* The daemon tells what is fresh by the catalog alone. */
+static void note_lost_copies(struct backup_job *j)
+{
+    struct session *s = j->s;
+    struct catalog_held *held = NULL;
+    struct err ignored = ERR_INIT;
+    size_t count = 0;
+    if (catalog_held(s->catalog, j->source->name, &held, &count, &ignored))
+        return;
+    for (size_t i = 0; i < s->worker_count; i++)
+        for (size_t k = 0; k < count && !j->workers[i].stored; k++)
+            if (strcmp(held[k].worker, s->workers[i].conf->name) == 0 &&
+                shows_that_it_lacks(j, &s->workers[i], &held[k]))
+                catalog_held_lost(s->catalog, j->source->name, held[k].worker, &ignored);
+    free(held);
+}
+
 /* ---- all of it ---- */
 
 static void run_job(struct backup_job *j)
@@ -426,6 +463,7 @@ static void run_job(struct backup_job *j)
         progress_start(!report_is_quiet(j->report), title, 0, j->s->worker_count, names);
     j->rc = run_locked(j);
     note_run(j);
+    note_lost_copies(j);
     run_after(j);
     progress_stop(j->u.progress, NULL);
     upkeep_free(&j->u);
@@ -504,6 +542,7 @@ static int fail_jobs(const struct command_args *args, struct session *s, struct 
         catalog_run_begin(s->catalog, j.source->name, j.started_us, &j.run.number, &j.unwritten);
         j.report = report;
         note_run(&j);
+        note_lost_copies(&j);
         json_array_append_new(list, backup_job_json(&j));
     }
     report_set(report, "sources", list);

@@ -34,6 +34,7 @@ static void take_held(struct freshness_worker *w, const struct catalog_held *hel
         w->has_snapshot = held[i].has_snapshot;
         memcpy(w->snapshot, held[i].snapshot, sizeof w->snapshot);
         w->proven_at_us = held[i].proven_at_us;
+        w->lost = w->as_of_us == 0;
     }
 }
 

@@ -79,6 +79,26 @@ class Status(Case):
         self.assertEqual(self.states(source), ("degraded", ["stale", "fresh"]))
         self.assertIn("mounted", leader.text("status", expect=3).stderr)
 
+    def test_a_repository_that_is_gone_is_remembered(self):
+        """What a backup has seen counts when nobody can be asked, too: for the daemon, say."""
+        db = self.bank(size_bytes=MB)
+        leader = self.two_workers(db)
+        leader.backup("db")
+        root = repository.of(self.w2)
+        os.rename(root, root + "-")
+        leader.backup("db", expect=3)
+        self.w1.kill()
+        self.w2.kill()
+        source = self.status(leader, 3)["db"]
+        self.assertEqual(self.states(source), ("degraded", ["fresh", "stale"]))
+        self.w1.start()
+        self.w2.start()
+        os.rename(root + "-", root)
+        leader.backup("db")
+        self.w1.kill()
+        self.w2.kill()
+        self.status(leader, 0)
+
     def test_unchanged_counts_and_outlives_the_catalog(self):
         db = self.bank(size_bytes=MB)
         leader = self.two_workers(db)
