@@ -3,12 +3,16 @@
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define SOURCE_FILES (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_WAL)
 #define WRITING (SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_DELETEONCLOSE)
-#define METHODS_ALIGN 16
+#define ALIGN 16
+#define AHEAD_BYTES 65536
 
 static sqlite3_vfs vfs_of[2];
 static const char *const names[] = {"syncd-shared", "syncd-still"};
@@ -24,17 +28,117 @@ static int chown_if_needed(int fd, uid_t uid, gid_t gid)
     return fchown(fd, uid, gid);
 }
 
+/* ---- a database file: what is read in order is read ahead ---- */
+
+/* Lives behind the base VFS's file. What was read ahead is only handed out within the transaction
+ * in which it was read: there a page that SQLite reads of this file is not changed by anybody (in
+ * rollback mode by its lock, in WAL mode because a checkpoint copies no page that the reader does
+ * not find in the log). So each lock that is asked for or given back drops it, and so does each
+ * read that does not go on where the last one ended, as the first of a transaction. */
+struct ahead {
+    sqlite3_io_methods methods;
+    const sqlite3_io_methods *base;
+    sqlite3_int64 next; /* where the last read ended */
+    sqlite3_int64 at;   /* of data, of which len bytes count; NULL until it is needed */
+    int len;
+    uint8_t *data;
+};
+
+static size_t ahead_offset(void)
+{
+    const sqlite3_vfs *base = vfs_of[0].pAppData;
+    return ((size_t)base->szOsFile + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static struct ahead *ahead_of(sqlite3_file *f)
+{
+    return (struct ahead *)(void *)((char *)f + ahead_offset());
+}
+
+static int read_on(sqlite3_file *f, struct ahead *a, void *p, int n, sqlite3_int64 at)
+{
+    if (at < a->at || at + n > a->at + a->len) {
+        a->len = 0;
+        if (!a->data)
+            a->data = malloc(AHEAD_BYTES);
+        /* At the end of the file it comes short, and is read page by page. */
+        if (!a->data || a->base->xRead(f, a->data, AHEAD_BYTES, at) != SQLITE_OK)
+            return a->base->xRead(f, p, n, at);
+        a->at = at;
+        a->len = AHEAD_BYTES;
+    }
+    memcpy(p, a->data + (at - a->at), (size_t)n);
+    return SQLITE_OK;
+}
+
+static int ahead_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
+{
+    struct ahead *a = ahead_of(f);
+    bool goes_on = at == a->next && n < AHEAD_BYTES;
+    a->next = at + n;
+    if (goes_on)
+        return read_on(f, a, p, n, at);
+    a->len = 0;
+    return a->base->xRead(f, p, n, at);
+}
+
+static void forget_ahead(sqlite3_file *f)
+{
+    ahead_of(f)->len = 0;
+}
+
+static int ahead_close(sqlite3_file *f)
+{
+    struct ahead *a = ahead_of(f);
+    free(a->data);
+    a->data = NULL;
+    return a->base->xClose(f);
+}
+
+static int ahead_lock(sqlite3_file *f, int level)
+{
+    forget_ahead(f);
+    return ahead_of(f)->base->xLock(f, level);
+}
+
+static int ahead_unlock(sqlite3_file *f, int level)
+{
+    forget_ahead(f);
+    return ahead_of(f)->base->xUnlock(f, level);
+}
+
+static int ahead_shm_lock(sqlite3_file *f, int offset, int n, int flags)
+{
+    forget_ahead(f);
+    return ahead_of(f)->base->xShmLock(f, offset, n, flags);
+}
+
+/* The file's own methods with these in their place. */
+static struct ahead *make_ahead(sqlite3_file *f)
+{
+    struct ahead *a = ahead_of(f);
+    *a = (struct ahead){.methods = *f->pMethods, .base = f->pMethods, .next = -1};
+    a->methods.xClose = ahead_close;
+    a->methods.xRead = ahead_read;
+    a->methods.xLock = ahead_lock;
+    a->methods.xUnlock = ahead_unlock;
+    if (a->methods.iVersion >= 2 && a->methods.xShmLock)
+        a->methods.xShmLock = ahead_shm_lock;
+    f->pMethods = &a->methods;
+    return a;
+}
+
 /* ---- a database that nobody has open ---- */
 
 static int still_lock(sqlite3_file *f, int level)
 {
-    (void)f;
+    forget_ahead(f);
     return level <= SQLITE_LOCK_SHARED ? SQLITE_OK : SQLITE_READONLY;
 }
 
 static int still_unlock(sqlite3_file *f, int level)
 {
-    (void)f;
+    forget_ahead(f);
     (void)level;
     return SQLITE_OK;
 }
@@ -79,20 +183,17 @@ static int still_shm_unmap(sqlite3_file *f, int delete_it)
     return SQLITE_OK;
 }
 
-/* The file's own methods with these in their place; the table lives behind the file. */
-static void make_still(const sqlite3_vfs *base, sqlite3_file *f)
+static void make_still(struct ahead *a)
 {
-    size_t at = ((size_t)base->szOsFile + METHODS_ALIGN - 1) / METHODS_ALIGN * METHODS_ALIGN;
-    sqlite3_io_methods *own = (sqlite3_io_methods *)(void *)((char *)f + at);
-    *own = *f->pMethods;
-    own->xLock = still_lock;
-    own->xUnlock = still_unlock;
-    own->xCheckReservedLock = still_reserved;
-    own->xShmMap = still_shm_map;
-    own->xShmLock = still_shm_lock;
-    own->xShmBarrier = still_shm_barrier;
-    own->xShmUnmap = still_shm_unmap;
-    f->pMethods = own;
+    a->methods.xLock = still_lock;
+    a->methods.xUnlock = still_unlock;
+    a->methods.xCheckReservedLock = still_reserved;
+    if (a->methods.iVersion < 2)
+        return;
+    a->methods.xShmMap = still_shm_map;
+    a->methods.xShmLock = still_shm_lock;
+    a->methods.xShmBarrier = still_shm_barrier;
+    a->methods.xShmUnmap = still_shm_unmap;
 }
 
 /* ---- files ---- */
@@ -103,9 +204,10 @@ static int open_file(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int fl
     if (flags & SOURCE_FILES)
         flags = (flags & ~WRITING) | SQLITE_OPEN_READONLY;
     int rc = base->xOpen(base, name, f, flags, ret_flags);
-    if (rc == SQLITE_OK && vfs == &vfs_of[SQLITE_VFS_STILL] && (flags & SQLITE_OPEN_MAIN_DB)) {
-        if (f->pMethods->iVersion >= 2)
-            make_still(base, f);
+    if (rc == SQLITE_OK && (flags & SQLITE_OPEN_MAIN_DB)) {
+        struct ahead *a = make_ahead(f);
+        if (vfs == &vfs_of[SQLITE_VFS_STILL])
+            make_still(a);
     }
     return rc;
 }
@@ -132,7 +234,7 @@ static void register_both(void)
         v->pNext = NULL;
         v->zName = names[i];
         v->pAppData = base;
-        v->szOsFile = base->szOsFile + METHODS_ALIGN + (int)sizeof(sqlite3_io_methods);
+        v->szOsFile = base->szOsFile + ALIGN + (int)sizeof(struct ahead);
         v->xOpen = open_file;
         v->xDelete = refuse_delete;
         registered &= sqlite3_vfs_register(v, 0) == SQLITE_OK;
