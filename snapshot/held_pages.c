@@ -62,6 +62,11 @@ int held_pages_add(struct held_pages *h, uint64_t page, uint64_t fingerprint, co
     return 0;
 }
 
+uint64_t held_pages_bytes(const struct held_pages *h)
+{
+    return h->count << h->page_shift;
+}
+
 int held_pages_ship(struct held_pages *h, struct pipeline *to, struct err *e)
 {
     size_t n = record_size(h);

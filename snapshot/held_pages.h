@@ -19,6 +19,9 @@ void held_pages_free(struct held_pages *h); /* NULL is fine */
 int held_pages_add(struct held_pages *h, uint64_t page, uint64_t fingerprint, const void *data,
                    struct err *e);
 
+/* Bytes of the pages that are kept now. */
+uint64_t held_pages_bytes(const struct held_pages *h);
+
 /* Hands all of them to the pipeline, and is empty then. Blocks as pipeline_page does. */
 int held_pages_ship(struct held_pages *h, struct pipeline *to, struct err *e);
 

@@ -16,10 +16,10 @@
  * a writer may meet two holds. */
 static const int64_t holds_us[] = {30 * US_PER_MS, 30 * US_PER_MS, 60 * US_PER_MS, 60 * US_PER_MS,
                                    80 * US_PER_MS, 80 * US_PER_MS, 80 * US_PER_MS, 80 * US_PER_MS};
-#define HOLD_MAX_US (100 * US_PER_MS) /* whatever was hoped: the hold ends here */
 #define SPEED_FIRST (UINT64_C(100) << 20)
 #define STEP_MIN_BYTES (256u << 10)
-#define GROW_MAX 4 /* how much longer a step is than the one before it, at most */
+#define PIECE_BYTES (64u << 10) /* copied between two looks at the clock */
+#define GROW_MAX 4              /* how much longer a step is than the one before it, at most */
 
 /* One try. */
 struct stepping {
@@ -60,11 +60,31 @@ static int begin_copy(struct stepping *s, int64_t version, struct err *e)
     return s->backup ? 0 : err_nomem(e);
 }
 
+/* Ends early, without a loss, when the time is over (a busy machine may have put us to sleep in
+ * between) or when as much changed as can be kept aside. */
+static void copy_pieces(struct stepping *s, int64_t begun_us)
+{
+    struct taking *t = s->t;
+    uint64_t reached = sqlite_sink_reached(s->sink), copied = 0;
+    uint64_t piece = MAX((uint64_t)PIECE_BYTES, UINT64_C(1) << t->page_shift);
+    int64_t took_us = 0;
+    do {
+        s->step = sqlite3_backup_step(s->backup, (int)(piece >> t->page_shift));
+        copied += piece;
+        took_us = MAX(clock_mono_us() - begun_us, INT64_C(1));
+    } while (s->step == SQLITE_OK && copied < s->step_bytes && took_us < s->hold_us &&
+             held_pages_bytes(t->held) < HELD_PAGES_MAX / 2);
+    s->done_bytes += copied;
+    /* Of what was copied some pages are not written yet: those are in the next hold's. */
+    uint64_t bytes = (sqlite_sink_reached(s->sink) - reached) << t->page_shift;
+    if (bytes > STEP_MIN_BYTES / 2)
+        t->bytes_per_second = bytes * (uint64_t)US_PER_S / (uint64_t)took_us;
+}
+
 static int copy_some(struct stepping *s, struct err *e)
 {
     struct taking *t = s->t;
     int64_t version, begun_us = clock_mono_us();
-    uint64_t reached = s->sink ? sqlite_sink_reached(s->sink) : 0;
     int rc = taking_number(t, "PRAGMA data_version", &version, e);
     if (rc == 0 && !s->backup)
         rc = begin_copy(s, version, e);
@@ -74,14 +94,7 @@ static int copy_some(struct stepping *s, struct err *e)
     }
     if (rc)
         return rc;
-    sqlite_sink_until(s->sink, begun_us + HOLD_MAX_US);
-    s->step = sqlite3_backup_step(s->backup, (int)(s->step_bytes >> t->page_shift));
-    /* Of what was copied some pages are not written yet: those are in the next step's. */
-    uint64_t bytes = (sqlite_sink_reached(s->sink) - reached) << t->page_shift;
-    int64_t took_us = MAX(clock_mono_us() - begun_us, INT64_C(1));
-    if (bytes > STEP_MIN_BYTES)
-        t->bytes_per_second = bytes * (uint64_t)US_PER_S / (uint64_t)took_us;
-    s->done_bytes += s->step_bytes;
+    copy_pieces(s, begun_us);
     return 0;
 }
 

@@ -4,12 +4,10 @@
 #include <string.h>
 
 #include "snapshot/source.h"
-#include "syncd/base/clock.h"
 #include "syncd/base/err.h"
 #include "syncd/base/mem.h"
 
 #define HEADER_COOKIE_OFFSET 40 /* schema cookie, file format documentation 1.3 */
-#define CLOCK_BYTES 65536u      /* between two looks at the clock */
 
 struct sink_file {
     sqlite3_file base;
@@ -23,7 +21,6 @@ struct sqlite_sink {
     struct image *image;
     uint32_t schema_cookie;
     uint64_t reached;
-    int64_t until_us;
     unsigned first_page_count;
     uint8_t first_page[65536];
     struct err err;
@@ -43,15 +40,8 @@ static int sink_read(sqlite3_file *f, void *p, int n, sqlite3_int64 offset)
     return SQLITE_IOERR_SHORT_READ;
 }
 
-static bool is_over(const struct sqlite_sink *s, uint64_t page, size_t n)
-{
-    return s->until_us && (page * n) % CLOCK_BYTES < n && clock_mono_us() >= s->until_us;
-}
-
 static int take_page(struct sqlite_sink *s, uint64_t page, const void *p, size_t n)
 {
-    if (is_over(s, page, n))
-        return err_set(&s->err, ERR_BUSY, NULL, "it was held for long enough");
     if (page != 0 && page < s->reached)
         return err_set(&s->err, ERR_INTERNAL, NULL, "SQLite wrote page %llu out of order",
                        (unsigned long long)page + 1);
@@ -242,11 +232,6 @@ int sqlite_sink_open(struct image *m, uint32_t schema_cookie, struct sqlite_sink
 sqlite3 *sqlite_sink_db(struct sqlite_sink *s)
 {
     return s->db;
-}
-
-void sqlite_sink_until(struct sqlite_sink *s, int64_t mono_us)
-{
-    s->until_us = mono_us;
 }
 
 const struct err *sqlite_sink_error(const struct sqlite_sink *s)

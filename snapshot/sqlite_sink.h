@@ -20,9 +20,6 @@ int sqlite_sink_open(struct image *m, uint32_t schema_cookie, struct sqlite_sink
 
 sqlite3 *sqlite_sink_db(struct sqlite_sink *s);
 
-/* From this moment (clock_mono_us) on writes fail with ERR_BUSY; 0: never. */
-void sqlite_sink_until(struct sqlite_sink *s, int64_t mono_us);
-
 /* Why a write failed; code 0: none did. ERR_BUSY: let go and come again. */
 const struct err *sqlite_sink_error(const struct sqlite_sink *s);
 

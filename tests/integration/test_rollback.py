@@ -109,6 +109,23 @@ class TestRollback(Case):
             self.assertIn("writers are too fast", source["failed_entries"][0]["reason"])
             self.assertIn("after hooks", source["result"].json["errors"][0]["hint"])
 
+    def test_a_machine_that_puts_it_to_sleep(self):
+        """A hold in which it gets no processor for long ends late, but what it has copied counts."""
+        db = self.bank("source/bank.sqlite", size_bytes=60 * MB, journal_mode="DELETE")
+        leader = self.house(db)
+        run = leader.start("backup", "db", json_output=True)
+        sleeps = 0
+        while run.running():
+            os.kill(run.pid, signal.SIGSTOP)
+            time.sleep(0.15)
+            os.kill(run.pid, signal.SIGCONT)
+            sleeps += 1
+            time.sleep(0.005)
+        result = run.wait(10)
+        self.assertEqual(result.exit, 0, str(result))
+        self.assertGreater(sleeps, 10, "it slept too rarely to prove anything")
+        bank.examine(self.restored(leader, leader.snapshots("db")[0]["id"], db))
+
     def test_locked_for_good(self):
         db = self.bank("source/bank.sqlite", size_bytes=MB, journal_mode="DELETE")
         leader = self.house(db)
