@@ -13,6 +13,7 @@
 #include "syncd/choose.h"
 #include "syncd/progress.h"
 #include "syncd/report.h"
+#include "syncd/runtime_dir.h"
 #include "syncd/session.h"
 #include "syncd/show.h"
 #include "syncd/signals.h"
@@ -187,6 +188,8 @@ static int drill_worker(struct drilling *d, int *ret, struct err *e)
                    d->u.source);
     else if (rc)
         report_error(d->u.report, &own);
+    if (d->result.bad)
+        runtime_dir_forget(d->u.s->conf->state_dir, d->u.s->repository.id, d->u.source);
     if (*ret > 0) {
         note_proven(d);
         say_proven(d);

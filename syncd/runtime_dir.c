@@ -1,6 +1,8 @@
 #include "syncd/runtime_dir.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -100,4 +102,33 @@ int runtime_dir_make(const char *state_dir, const uint8_t repository[static REPO
     if (rc == 0)
         *ret = TAKE_PTR(dir);
     return rc;
+}
+
+static void forget_in(const char *dir)
+{
+    OWN_FD int fd = io_open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d)
+        return;
+    fd = -1;
+    for (struct dirent *n; (n = readdir(d));) {
+        const char *dot = strrchr(n->d_name, '.');
+        if ((dot && strcmp(dot, ".fp") == 0) || strcmp(n->d_name, "scanned") == 0)
+            unlinkat(dirfd(d), n->d_name, 0);
+    }
+    closedir(d);
+}
+
+void runtime_dir_forget(const char *state_dir, const uint8_t repository[static REPO_ID_SIZE],
+                        const char *source)
+{
+    char id[2 * REPO_ID_SIZE + 1];
+    hex_encode(repository, REPO_ID_SIZE, id);
+    for (unsigned i = 0; i < PLACES; i++) {
+        OWN_MEM char *base = place(i, state_dir), *dir = NULL;
+        if (base && asprintf(&dir, "%s/%s/%s", base, id, source) < 0)
+            dir = NULL;
+        if (dir)
+            forget_in(dir);
+    }
 }

@@ -17,4 +17,9 @@ struct err;
 int runtime_dir_make(const char *state_dir, const uint8_t repository[static REPO_ID_SIZE],
                      const char *source, unsigned *from, char **ret, struct err *e);
 
+/* A snapshot does not come back: what the source's tables say must not be built upon, wherever they
+ * are. The next run makes them anew from the parts' own lists, and reads everything. */
+void runtime_dir_forget(const char *state_dir, const uint8_t repository[static REPO_ID_SIZE],
+                        const char *source);
+
 #endif

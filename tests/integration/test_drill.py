@@ -1,14 +1,20 @@
 """verify --drill: proving, worker by worker, that the newest snapshot comes back; and the share of
 the data that verify reads, longest unread first."""
 
+import glob
+import importlib.util
+import json
 import os
 import sqlite3
 
 from harness import bank, repository
 from harness.case import Case, at_level
-from harness.leader import Worker
+from harness.leader import PROJECT, Worker
 
 MB = 1_000_000
+SPEC = importlib.util.spec_from_file_location("rescue", f"{PROJECT}/restore/rescue.py")
+rescue = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(rescue)
 
 
 class DrillCase(Case):
@@ -37,6 +43,29 @@ class DrillCase(Case):
 
 @at_level("quick")
 class TestDrill(DrillCase):
+    def test_what_does_not_come_back_is_sent_again(self):
+        """All bytes are whole, but the leader's table called pages stored that are not."""
+        leader = self.house()
+        leader.backup("db")
+        root = repository.of(self.w1)
+        with open(os.path.join(root, "syncd.repo"), encoding="ascii") as f:
+            about = json.load(f)
+        seed = int.from_bytes(bytes.fromhex(about["seed"])[:8], "little")
+        self.commit()
+        table, = glob.glob(os.path.join(leader.run_dir, about["repository"], "db", "*.fp"))
+        with open(self.db, "rb") as pages, open(table, "r+b") as f:
+            pages.seek(4096)
+            f.seek(72 + 8)
+            for number in range(1, os.path.getsize(table) // 8 - 9):
+                low, _ = rescue.xxh3_128_python(pages.read(4096), (seed + number) % (1 << 64))
+                f.write(low.to_bytes(8, "little"))
+        leader.backup("db")
+        answer = leader.run("verify", "db", "--drill", expect=1).json
+        self.assertEqual([d["proven"] for d in answer["drills"]], [False, False])
+        self.assertIn("image sum", answer["drills"][0]["failed_entries"][0]["reason"])
+        leader.backup("db")
+        self.assertEqual([d["proven"] for d in self.drill(leader).values()], [True, True])
+
     def test_proven_on_each_worker(self):
         scratch = self.path("scratch")
         os.mkdir(scratch)
