@@ -19,7 +19,7 @@
 #include "transport/store.h"
 
 #define AUDIT_EVERY_US (INT64_C(24) * 3600 * US_PER_S)
-#define ATTEMPTS_MAX 3
+#define ATTEMPTS_MAX 5
 
 /* The entry list changes in few places: small chunks. */
 static const struct chunker_sizes entry_chunks = {.min = 1024, .average = 4096, .max = 32768};
@@ -38,6 +38,7 @@ struct run {
     bool keep_list;       /* an attempt with a shorter one found what it carries over left off */
     struct entry config;
     uint64_t next_sequence; /* after an attempt that was given up */
+    struct plan_lost lost;
 };
 
 /* ---- the config, which goes into each snapshot so that a leader can be rebuilt from a worker ----
@@ -295,6 +296,7 @@ static int copy_failed(const struct source_totals *s, struct backup_result *ret,
         f->path = strdup(s->failed[i].path);
         f->reason = strdup(s->failed[i].reason);
         f->hint = strdup(s->failed[i].hint);
+        f->lost = s->failed[i].lost;
         if (!f->path || !f->reason || !f->hint)
             return err_nomem(e);
     }
@@ -360,7 +362,11 @@ static int take(struct run *run, bool *ret_again, struct err *e)
                                       .notice = pass_notice,
                                       .arg = run,
                                       .cancel = run->p->cancel};
+    bool looked = run->lost.count > 0;
     rc = run->ops->take(run->of, &run->source, &run->plan, run->audit, ret_again, e);
+    /* What failed and cannot be carried over from the parent an older snapshot may have whole. */
+    if (rc == 0 && !looked && run->lost.count)
+        *ret_again = true;
     return rc || *ret_again ? rc : sum_up(run, e);
 }
 
@@ -405,6 +411,7 @@ static int make_plan(struct run *run, bool no_leftovers, struct err *e)
                              .entries = run->parent,
                              .no_leftovers = no_leftovers,
                              .keep_list = run->keep_list,
+                             .lost = &run->lost,
                              .is_ours = run->p->is_ours,
                              .is_damaged = run->p->is_damaged,
                              .arg = run->p->arg};
@@ -486,6 +493,7 @@ int backup_run(const struct backup_params *p, struct backup_result *ret, struct 
         run.ops->close(run.of);
     plan_free(&run.plan);
     spool_close(run.parent);
+    plan_lost_free(&run.lost);
     entry_free(&run.config);
     return rc;
 }

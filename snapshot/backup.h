@@ -45,6 +45,7 @@ struct backup_params {
 /* An entry that could not be taken; its state in the parent was carried over, if there was one. */
 struct backup_failed {
     char *path, *reason, *hint; /* "": none */
+    bool lost;                  /* there was one, but it is not whole on the workers any more */
 };
 
 struct backup_result {

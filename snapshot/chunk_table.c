@@ -129,20 +129,7 @@ static bool counts(const void *table, const uint8_t value[static ID_TABLE_VALUE]
     const struct chunk_table *t = table;
     struct part_ref key = {.epoch = le32_get(value), .sequence = le64_get(value + 8)};
     struct part_run run = {.epoch = key.epoch, .sequence = key.sequence};
-    if (chunk_table_is_of_run(t, &run))
-        return true;
-    size_t low = 0, high = t->listed_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = part_order(&t->listed[middle], &key);
-        if (order == 0)
-            return true;
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return false;
+    return chunk_table_is_of_run(t, &run) || part_find(t->listed, t->listed_count, &key);
 }
 
 bool chunk_table_is_of_run(const struct chunk_table *t, const struct part_run *at)

@@ -20,6 +20,23 @@ int part_order(const struct part_ref *a, const struct part_ref *b)
     return 0;
 }
 
+const struct part_ref *part_find(const struct part_ref *refs, size_t count,
+                                 const struct part_ref *key)
+{
+    size_t low = 0, high = count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = part_order(&refs[middle], key);
+        if (order == 0)
+            return &refs[middle];
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
 bool part_same(const struct part_ref *a, const struct part_ref *b)
 {
     return part_order(a, b) == 0 && a->time_s == b->time_s &&

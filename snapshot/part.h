@@ -40,6 +40,9 @@ enum part_mark { PART_SNAP, PART_PACK, PART_DEL, PART_BAD };
 int part_order(const struct part_ref *a, const struct part_ref *b);
 bool part_same(const struct part_ref *a,
                const struct part_ref *b); /* same stem: time label included */
+/* The one with the key's epoch and sequence among `count` ascending ones, or NULL. */
+const struct part_ref *part_find(const struct part_ref *refs, size_t count,
+                                 const struct part_ref *key);
 
 /* "<stem>.<mark>" (section 1). */
 void part_name_format(const struct part_ref *ref, enum part_mark mark,

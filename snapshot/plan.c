@@ -125,6 +125,7 @@ static int keep_entry(void *arg, struct entry *entry, struct err *e)
     int rc = p->o.entries ? spool_add(p->o.entries, entry, NULL, e) : 0;
     if (rc == 0)
         rc = note_entry(p, entry, e);
+    p->has_wanted |= p->o.lost && plan_lost_has(p->o.lost, entry->path);
     p->size_bytes += entry->type == ENTRY_CONFIG ? 0 : entry_size(entry);
     if (rc || (entry->type != ENTRY_IMAGE && entry->type != ENTRY_CONFIG))
         return rc;
@@ -150,6 +151,7 @@ static void drop_entries(struct plan *p)
         entry_free(&p->entries[i]);
     p->entry_count = p->used_count = 0;
     p->size_bytes = 0;
+    p->has_wanted = false;
     if (p->o.entries)
         spool_empty(p->o.entries);
 }
@@ -160,25 +162,47 @@ static bool is_history(const struct plan *p, const struct part_ref *ref)
     return epoch_has(p->o.pool->ruler, p->o.pool->source, ref);
 }
 
+/* Every part can be read, as far as is known without its blocks. */
+static int check_parts(struct plan *p, const struct snapshot *s, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < s->part_count; i++) {
+        const struct part_file *f;
+        if (is_usable(&p->o, &s->parts[i]))
+            rc = plan_part(p, &s->parts[i], &f, e);
+        else
+            rc = ERR_DAMAGED;
+    }
+    return rc;
+}
+
+/* Reads the snapshot and its entries. ERR_NOT_FOUND: it is none to build on. */
+static int try_parent(struct plan *p, const struct listed_part *part, bool wanted,
+                      struct snapshot *s, struct err *e)
+{
+    struct part_ref ref = part->ref;
+    if (part->mark != PART_SNAP || !is_history(p, &ref) || !is_trusted(&p->o, &ref))
+        return ERR_NOT_FOUND;
+    ref.size_bytes = 0; /* each worker's own */
+    int rc = pool_snapshot(p->o.pool, &ref, s, e);
+    if (rc == 0 && !is_whole_somewhere(p->o.pool, s))
+        rc = ERR_NOT_FOUND;
+    if (rc == 0)
+        rc = read_entries(p, s, e);
+    if (rc == 0 && wanted)
+        rc = p->has_wanted ? check_parts(p, s, e) : ERR_NOT_FOUND;
+    return as_damage(rc, e);
+}
+
 /* The newest snapshot whose parts are all on a worker that answers. A damaged one is passed over.
- */
-static int choose_parent(struct plan *p, const struct listing *all, struct err *e)
+ * `wanted`: it is to have, whole, what could not be carried over from the first choice. */
+static int choose_parent(struct plan *p, const struct listing *all, bool wanted, struct err *e)
 {
     for (size_t i = all->count; i > 0; i--) {
-        const struct listed_part *part = &all->parts[i - 1];
         OWN_SNAPSHOT struct snapshot s = {0};
-        if (part->mark != PART_SNAP || !is_history(p, &part->ref) || !is_trusted(&p->o, &part->ref))
-            continue;
-        struct part_ref ref = part->ref;
-        ref.size_bytes = 0; /* each worker's own */
-        int rc = pool_snapshot(p->o.pool, &ref, &s, e);
-        if (rc == 0 && !is_whole_somewhere(p->o.pool, &s))
-            continue;
-        if (rc == 0)
-            rc = read_entries(p, &s, e);
+        int rc = try_parent(p, &all->parts[i - 1], wanted, &s, e);
         if (rc)
             drop_entries(p);
-        rc = as_damage(rc, e);
         if (rc == ERR_DAMAGED || rc == ERR_NOT_FOUND || rc == ERR_FOREIGN)
             continue;
         if (rc)
@@ -439,8 +463,10 @@ int plan_prepare(struct plan *p, struct err *e)
     for (;;) {
         size_t bad = p->listed_count;
         int rc = prepare_once(p, &bad, e);
-        if (rc == 0)
+        if (rc == 0) {
             forget_shipped(p);
+            return plan_find_lost(p, e);
+        }
         if ((rc != ERR_DAMAGED && rc != ERR_NOT_FOUND && rc != ERR_FOREIGN) ||
             bad >= p->listed_count)
             return rc;
@@ -499,8 +525,10 @@ int plan_make(const struct plan_options *o, uint32_t epoch, uint64_t min_sequenc
     struct plan p = {.o = *o, .epoch = epoch};
     OWN_LISTING struct listing all = {0};
     int rc = union_of_listings(o->pool, &all, e);
-    if (rc == 0)
-        rc = choose_parent(&p, &all, e);
+    if (rc == 0 && o->lost && o->lost->count)
+        rc = choose_parent(&p, &all, true, e);
+    if (rc == 0 && !p.has_parent)
+        rc = choose_parent(&p, &all, false, e);
     if (rc == 0)
         rc = make_list(&p, &all, e);
     p.next_sequence = sequence_after(o, &all, epoch, min_sequence);

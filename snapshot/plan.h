@@ -18,6 +18,13 @@ struct err;
 #define PLAN_LISTED_MAX 128
 #define PLAN_DROP 64
 #define PLAN_IMAGES_MAX 4096
+#define PLAN_LOST_MAX 64
+
+/* Entries that failed and whose state in the parent could not be carried over. */
+struct plan_lost {
+    size_t count; /* more than PLAN_LOST_MAX are not noted */
+    char *paths[PLAN_LOST_MAX];
+};
 
 struct plan_options {
     struct pool *pool;
@@ -25,6 +32,10 @@ struct plan_options {
     struct spool *entries; /* empty: all of the parent's go here */
     bool no_leftovers;     /* packs that a cut run left are not listed */
     bool keep_list;        /* the list is not shortened */
+    /* plan_carry notes here what it must refuse. What is there when the plan is made failed in an
+     * earlier plan of this run: the parent is then the newest snapshot that has one of them and is
+     * whole, if there is one. May be NULL. */
+    struct plan_lost *lost;
     /* Whether this leader itself published the part (the catalog knows); what only a worker says of
      * itself is not built on. */
     bool (*is_ours)(void *arg, const struct part_ref *ref);
@@ -39,6 +50,7 @@ struct plan_image {
     bool known;
     bool later;   /* packs of a cut run hold pages of it */
     bool shipped; /* this run shipped pages of it */
+    bool lost;    /* a part that its state in the parent needs is missing or damaged */
 };
 
 /* How much of a part the parent's entries still refer to by runs. */
@@ -51,7 +63,7 @@ struct plan_used {
 struct plan {
     struct plan_options o;
     uint32_t epoch;
-    bool has_parent;
+    bool has_parent, has_wanted; /* has_wanted: the parent's entries name one of o.lost */
     struct snapshot parent;
     size_t entry_count, entry_cap;
     struct entry *entries; /* the parent's databases and its config; all are in o.entries */
@@ -89,9 +101,15 @@ bool plan_lists(const struct plan *p, const struct entry *entry);
 
 /* Whether everything that the parent's entry needs is at hand, so that it can be carried over. When
  * some of it was left off for brevity, that is noted in wants_left_off: the run has to begin again
- * with keep_list. False: some part is lost, or (an image) pages of a later state lie in listed
- * parts or were shipped in this run. */
+ * with keep_list. False, and noted in o.lost: a part that it needs is lost, or (an image) pages of
+ * a later state lie in listed parts or were shipped in this run. */
 bool plan_carry(struct plan *p, const struct entry *entry);
+
+/* Finds the images that need a part which will not be listed; others can still be carried over. */
+int plan_find_lost(struct plan *p, struct err *e);
+
+bool plan_lost_has(const struct plan_lost *l, const char *path);
+void plan_lost_free(struct plan_lost *l);
 
 /* A database failed after some of its pages were shipped or found in packs of a cut run. Its state
  * in the parent can only be carried over by a new run without these parts. */

@@ -1,7 +1,7 @@
 /* Keeping the list of parts short (DESIGN 5: a list of parts, newest wins). */
 #include <string.h>
 
-#include "snapshot/plan.h"
+#include "snapshot/plan_claims.h"
 #include "syncd/base/err.h"
 #include "syncd/base/mem.h"
 
@@ -10,16 +10,8 @@
  * times the database instead of 3.4, at most 2.4 instead of 4.6, for 13 % more pages shipped. */
 #define DEAD_WEIGHT_SHARE 3
 
-/* One bit a page of each of the parent's images: a newer listed part has it. */
-struct claimed {
-    uint64_t image, page_count;
-    bool pinned; /* its entry is carried over */
-    uint8_t *bits;
-};
-
 struct counting {
-    size_t image_count;
-    struct claimed *images;
+    struct plan_claims claims;
     size_t part_count;
     struct live {
         size_t index;   /* in the list */
@@ -31,54 +23,17 @@ struct counting {
 
 static void counting_free(struct counting *c)
 {
-    for (size_t i = 0; i < c->image_count; i++)
-        free(c->images[i].bits);
-    free(c->images);
+    plan_claims_free(&c->claims);
     free(c->parts);
 }
 
 static int counting_begin(const struct plan *p, struct counting *c, struct err *e)
 {
-    c->images = mem_alloc(p->entry_count, sizeof *c->images);
     c->parts = mem_alloc(p->listed_count, sizeof *c->parts);
-    if (!c->images || !c->parts)
+    if (!c->parts)
         return err_nomem(e);
     c->part_count = p->listed_count;
-    for (size_t i = 0; i < p->entry_count; i++) {
-        const struct entry_image *m = &p->entries[i].image;
-        struct claimed *to = &c->images[c->image_count];
-        if (p->entries[i].type != ENTRY_IMAGE)
-            continue;
-        *to = (struct claimed){
-            .image = m->id, .page_count = m->page_count, .pinned = p->entries[i].carried != NULL};
-        to->bits =
-            m->page_count / 8 < SIZE_MAX ? mem_alloc((size_t)(m->page_count / 8 + 1), 1) : NULL;
-        if (!to->bits)
-            return err_nomem(e);
-        c->image_count++;
-    }
-    return 0;
-}
-
-static struct claimed *find_claimed(struct counting *c, uint64_t image)
-{
-    for (size_t i = 0; i < c->image_count; i++)
-        if (c->images[i].image == image)
-            return &c->images[i];
-    return NULL;
-}
-
-static uint64_t count_block(struct claimed *m, const struct part_block *b)
-{
-    uint64_t live = 0;
-    struct block_walk w = block_walk_begin(b);
-    while (block_walk_next(&w)) {
-        if (w.page >= m->page_count || m->bits[w.page / 8] & (1u << (w.page % 8)))
-            continue;
-        m->bits[w.page / 8] |= (uint8_t)(1u << (w.page % 8));
-        live++;
-    }
-    return live;
+    return plan_claims_begin(p, &c->claims, e);
 }
 
 /* What runs of entries and of the entry list refer to, in bytes: chunks in use, each as long as
@@ -112,11 +67,11 @@ static int count_live(struct plan *p, struct counting *c, size_t *ret_bad, struc
         count_runs(p, f, live);
         for (size_t k = 0; k < f->meta->block_count; k++) {
             const struct part_block *b = &f->meta->blocks[k];
+            const struct entry *of = NULL;
+            uint64_t pages = plan_claim(&c->claims, b, &of);
             live->held += b->raw_bytes;
-            struct claimed *m = b->kind == BLOCK_PAGES ? find_claimed(c, b->image) : NULL;
-            uint64_t pages = m ? count_block(m, b) : 0;
             live->bytes += pages << b->page_shift;
-            live->pinned |= pages > 0 && m->pinned;
+            live->pinned |= pages > 0 && of->carried;
         }
     }
     return 0;

@@ -46,6 +46,7 @@ struct spool;
 
 struct source_failed {
     char *path, *reason, *hint; /* "": none */
+    bool lost;                  /* the parent had it, the new snapshot has no state of it */
 };
 
 /* What is known at the end. */

@@ -121,7 +121,8 @@ int tree_emit_pending(struct tree *t, const char *before_path, struct err *e)
 
 /* ---- failing ---- */
 
-int tree_note_failed(struct tree *t, const char *path, const struct err *cause, struct err *e)
+static int note_failed(struct tree *t, const char *path, const struct err *cause, bool lost,
+                       struct err *e)
 {
     char us[ATTRIBUTES_USER_SIZE];
     struct source_totals *s = &t->totals;
@@ -133,8 +134,10 @@ int tree_note_failed(struct tree *t, const char *path, const struct err *cause, 
         s->first = *why;
     if (s->failed_listed >= SOURCE_FAILED_LISTED)
         return 0;
-    struct source_failed one = {
-        .path = strdup(path), .reason = strdup(why->message), .hint = strdup(why->hint)};
+    struct source_failed one = {.path = strdup(path),
+                                .reason = strdup(why->message),
+                                .hint = strdup(why->hint),
+                                .lost = lost};
     if (!one.path || !one.reason || !one.hint ||
         mem_grow(&s->failed, &s->failed_cap, s->failed_listed + 1, sizeof *s->failed)) {
         free(one.path);
@@ -144,6 +147,25 @@ int tree_note_failed(struct tree *t, const char *path, const struct err *cause, 
     }
     s->failed[s->failed_listed++] = one;
     return 0;
+}
+
+int tree_note_failed(struct tree *t, const char *path, const struct err *cause, struct err *e)
+{
+    return note_failed(t, path, cause, false, e);
+}
+
+/* It failed, and what an earlier snapshot has of it cannot be carried over. */
+static int note_lost(struct tree *t, const struct entry *before, const char *reason, struct err *e)
+{
+    struct err why = ERR_INIT;
+    tree_note_as_of(t, before->as_of_us); /* the source is as fresh as that, and no fresher */
+    err_set(&why, ERR_DAMAGED, before->path,
+            "%.320s; its earlier state is not whole on the workers any more, so this snapshot has "
+            "none of it",
+            reason);
+    err_hint(&why, "`syncd snapshots` names older snapshots, from which `syncd restore --snapshot` "
+                   "brings it back, with --salvage also what is left of a damaged one.");
+    return note_failed(t, before->path, &why, true, e);
 }
 
 int tree_note_linked(struct tree *t, const struct entry *before, struct err *e)
@@ -211,23 +233,24 @@ static void book_carried(struct tree *t, const struct entry *entry)
     }
 }
 
+/* *ret_fit false: it could not be, and nothing is said of that yet. */
+static int carry(struct tree *t, struct entry *before, const char *reason, bool *ret_fit,
+                 struct err *e)
+{
+    int rc = make_carried(t, before, reason, ret_fit, e);
+    if (rc || !*ret_fit)
+        return rc;
+    rc = tree_emit(t, before, NULL, e);
+    if (rc == 0)
+        book_carried(t, before);
+    return rc;
+}
+
 int tree_carry(struct tree *t, struct entry *before, const char *reason, struct err *e)
 {
     bool fit;
-    int rc = make_carried(t, before, reason, &fit, e);
-    if (rc == 0 && fit) {
-        rc = tree_emit(t, before, NULL, e);
-        if (rc == 0)
-            book_carried(t, before);
-    }
-    if (rc == 0 && !fit)
-        tree_notice(t,
-                    "%s: its earlier state is not whole on the workers and is not kept in this "
-                    "snapshot",
-                    before->path);
-    if (!fit)
-        tree_note_as_of(t, before->as_of_us);
-    return rc;
+    int rc = carry(t, before, reason, &fit, e);
+    return rc || fit ? rc : note_lost(t, before, reason, e);
 }
 
 int tree_fail_new(struct tree *t, const char *path, const struct err *why, struct err *e)
@@ -240,10 +263,13 @@ int tree_fail_new(struct tree *t, const char *path, const struct err *why, struc
 int tree_fail(struct tree *t, const char *path, const struct err *why, struct entry *before,
               struct err *e)
 {
+    bool fit = true;
     if (!before)
         return tree_fail_new(t, path, why, e);
-    int rc = tree_note_failed(t, path, why, e);
-    return rc ? rc : tree_carry(t, before, why->message, e);
+    int rc = carry(t, before, why->message, &fit, e);
+    if (rc)
+        return rc;
+    return fit ? tree_note_failed(t, path, why, e) : note_lost(t, before, why->message, e);
 }
 
 /* ---- vanishing ---- */
@@ -295,7 +321,9 @@ static int add_to(struct tree *t, struct spool *kept, struct entry *entry, struc
 {
     bool fit;
     int rc = make_carried(t, entry, vanished_reason, &fit, e);
-    if (rc || !fit)
+    if (rc == 0 && !fit)
+        return note_lost(t, entry, vanished_reason, e);
+    if (rc)
         return rc;
     rc = spool_add(kept, entry, NULL, e);
     if (rc == 0) {

@@ -32,6 +32,7 @@ static json_t *json_failed(const struct backup_result *r)
         report_json_set(f, "path", report_json_text(r->failed[i].path));
         report_json_set(f, "reason", report_json_text(r->failed[i].reason));
         report_json_set(f, "hint", report_json_text(*r->failed[i].hint ? r->failed[i].hint : NULL));
+        report_json_set(f, "lost", json_boolean(r->failed[i].lost));
         json_array_append_new(list, f);
     }
     return list;
