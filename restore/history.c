@@ -140,6 +140,7 @@ static int read_one(struct reading *r, struct history_snapshot *h, struct err *e
     }
     if (lost_worker(r, e))
         return ERR_CONNECT;
+    h->newer = rc == ERR_VERSION;
     if (rc)
         return 0; /* not readable */
     h->readable = true;

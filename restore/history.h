@@ -10,6 +10,7 @@ struct history_snapshot {
     struct part_ref ref; /* size_bytes 0 */
     bool readable;       /* its metadata is whole on some worker; else as_of_us, taken_us follow
                             from its name, and complete is false */
+    bool newer;          /* it is of a newer syncd's format, which this one cannot read */
     bool complete;       /* nothing carried over, nothing missing */
     int64_t as_of_us;    /* of its oldest entry */
     int64_t taken_us;    /* as_of_us; of one with older entries: when its last part was begun */

@@ -265,6 +265,12 @@ static int read_snapshot(struct kept *k, struct pool *pool, size_t index, size_t
         return want_listed(k, &s, lost, e);
     if (rc == ERR_NOMEM || rc == ERR_CANCELLED || all_gone(pool))
         return rc;
+    if (rc ==
+        ERR_VERSION) { /* its id fits: nothing is wrong with it, and nobody here can judge it */
+        k->newer++;
+        k->parts[index].snapshot = false;
+        return 0;
+    }
     k->parts[index].unreadable = true;
     return 0;
 }

@@ -59,6 +59,7 @@ struct kept {
     size_t count, cap;
     struct kept_part *parts; /* ascending by (epoch, sequence), id, time */
     size_t snapshots;        /* that are kept, the unreadable ones included */
+    size_t newer; /* ... and those of a newer syncd's format, of which nothing is wanted */
     bool gone[POOL_STORES_MAX];
     struct err gone_err[POOL_STORES_MAX];        /* why */
     struct damage_list damaged[POOL_STORES_MAX]; /* what was found on each, in this run */

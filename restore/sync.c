@@ -236,6 +236,7 @@ int sync_source(const struct sync_params *p, struct sync_result *ret, struct err
     *ret = (struct sync_result){0};
     int rc = run(&s, e);
     ret->snapshots = s.kept.snapshots;
+    ret->newer = s.kept.newer;
     for (size_t i = 0; i < s.kept.count; i++)
         ret->unreadable += s.kept.parts[i].unreadable;
     for (size_t i = 0; i < p->kept.store_count; i++) {

@@ -39,6 +39,7 @@ struct sync_worker_result {
 struct sync_result {
     uint64_t snapshots;  /* kept */
     uint64_t unreadable; /* of those, the ones whose metadata no worker has whole */
+    uint64_t newer;      /* ... those of a newer syncd's format, which were left as they are */
     struct sync_worker_result workers[POOL_STORES_MAX]; /* in the order of kept.at */
 };
 

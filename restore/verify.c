@@ -286,6 +286,7 @@ int verify_source(const struct verify_params *p, struct verify_result *ret, stru
     *ret = (struct verify_result){0};
     int rc = run(&v, e);
     ret->snapshots = v.kept.snapshots;
+    ret->newer = v.kept.newer;
     for (size_t i = 0; i < p->kept.store_count; i++) {
         ret->workers[i].damaged = v.kept.damaged[i];
         v.kept.damaged[i] = (struct damage_list){0};

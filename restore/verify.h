@@ -38,6 +38,7 @@ struct verify_result {
     /* Wanted parts that some worker lacks or has damaged: sync can mend them, for the workers that
      * were looked at have every byte between them; or not. */
     uint64_t mendable, unmendable;
+    uint64_t newer; /* snapshots of a newer syncd's format, which were not looked at */
     struct verify_worker_result workers[POOL_STORES_MAX]; /* in the order of kept.at */
 };
 

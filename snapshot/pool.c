@@ -129,15 +129,27 @@ int pool_part(struct pool *p, const struct part_ref *ref, const struct part_file
               struct err *e)
 {
     size_t first = first_store(p, ref);
+    struct err newer = ERR_INIT;
     int rc = p->store_count ? 0 : err_set(e, ERR_CONNECT, p->source, "no worker answers");
     for (size_t k = 0; k < p->store_count; k++) {
         size_t i = (first + k) % p->store_count;
-        rc = open_at(p, i, ref, e);
+        struct err own = ERR_INIT;
+        rc = open_at(p, i, ref, &own);
         if (rc == 0) {
             *ret = p->open[i];
             return 0;
         }
-        note_failure(p, i, ref, e);
+        note_failure(p, i, ref, &own);
+        if (rc == ERR_VERSION)
+            newer = own;
+        if (e)
+            *e = own;
+    }
+    /* A copy whose id fits tells what the part is, whatever ails the other. */
+    if (newer.code) {
+        rc = newer.code;
+        if (e)
+            *e = newer;
     }
     return rc;
 }

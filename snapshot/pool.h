@@ -36,8 +36,8 @@ bool pool_store_is_gone(const struct pool *p, const struct store *s);
 /* How many of the stores hold the part with its size. */
 size_t pool_holders(const struct pool *p, const struct part_ref *ref);
 
-/* Opens a part for its metadata; *ret is the pool's until the next call. The error is that of the
- * last store that was asked. */
+/* Opens a part for its metadata; *ret is the pool's until the next call. The error is ERR_VERSION
+ * when some store has it in a newer format, else that of the last store that was asked. */
 int pool_part(struct pool *p, const struct part_ref *ref, const struct part_file **ret,
               struct err *e);
 

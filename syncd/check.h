@@ -40,4 +40,8 @@ void check_preset(struct checking *c, const struct conf_source *s);
 /* The workers of a session that was connected: keys, abilities, space, writing, clock. */
 void check_workers(struct checking *c);
 
+/* Whether the newest snapshot of the source is of a format that this syncd reads, on each worker.
+ */
+void check_versions(struct checking *c, const char *source);
+
 #endif

@@ -99,6 +99,7 @@ static void check_source(struct checking *c, const struct conf_source *source)
 {
     for (conf_list path = source->path; path && *path; path++)
         check_path(c, source, *path);
+    check_versions(c, source->name);
     check_preset(c, source);
     if (source->postgres)
         check_postgres(c, source);

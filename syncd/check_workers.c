@@ -13,6 +13,7 @@
 #include "syncd/key_pair.h"
 #include "syncd/session.h"
 #include "syncd/show.h"
+#include "syncd/upkeep.h"
 #include "transport/key_file.h"
 #include "transport/store.h"
 
@@ -165,4 +166,35 @@ void check_workers(struct checking *c)
 {
     for (size_t i = 0; i < c->s->worker_count; i++)
         check_worker(c, &c->s->workers[i]);
+}
+
+/* ---- what lies there ---- */
+
+static const struct listed_part *newest_snapshot(const struct listing *l)
+{
+    for (size_t i = l->count; i > 0; i--)
+        if (l->parts[i - 1].mark == PART_SNAP)
+            return &l->parts[i - 1];
+    return NULL;
+}
+
+/* Damage is verify's to find; only what a newer syncd wrote stops the next backup. */
+void check_versions(struct checking *c, const char *source)
+{
+    struct err e = ERR_INIT;
+    if (session_attached(c->s) == 0 || session_list(c->s, source, &e))
+        return; /* which was told of */
+    for (size_t i = 0; i < c->s->worker_count; i++) {
+        const struct session_worker *w = &c->s->workers[i];
+        const struct listed_part *part = w->store ? newest_snapshot(&w->listing) : NULL;
+        struct part_file *f = NULL;
+        e = ERR_INIT;
+        if (part && part_open(w->store, source, &part->ref, part->mark, c->s->repository.id, &f,
+                              &e) == ERR_VERSION) {
+            upkeep_newer(source, 1, "cannot go on from it", &e);
+            err_prefix(&e, "%s", w->conf->name);
+            check_add(c, CHECK_ERROR, &e);
+        }
+        part_close(f);
+    }
 }

@@ -59,6 +59,12 @@ static int sync_one(struct syncing *y, const char *source, struct err *e)
     for (size_t i = 0; i < y->s->worker_count; i++)
         if (sync.workers[i])
             add_result(y, i, sync.workers[i]);
+    if (sync.result.newer) {
+        struct err newer = ERR_INIT;
+        upkeep_newer(source, sync.result.newer, "leaves them as they are", &newer);
+        report_error(y->report, &newer);
+        y->failed++;
+    }
     upkeep_sync_free(&sync);
     upkeep_free(&u);
     lock_release(u.lock);

@@ -32,7 +32,7 @@ struct verifying {
     struct report *report;
     unsigned percent;
     struct totals totals[CONF_MAX_WORKERS];
-    uint64_t mendable, unmendable;
+    uint64_t mendable, unmendable, newer;
     size_t failed;
     json_t *drills; /* NULL: none is asked for */
     size_t unproven, unprovable,
@@ -118,6 +118,12 @@ static int verify_one(struct verifying *v, const char *source, struct err *e)
     progress_stop(v->u.progress, NULL);
     for (size_t i = 0; i < p.kept.store_count; i++)
         add_result(v, v->u.session_index[i], &r.workers[i]);
+    if (r.newer) {
+        struct err newer = ERR_INIT;
+        upkeep_newer(source, r.newer, "cannot look at them", &newer);
+        report_error(v->report, &newer);
+        v->newer += r.newer;
+    }
     v->mendable += r.mendable;
     v->unmendable += r.unmendable;
     verify_result_free(&r);
@@ -199,7 +205,8 @@ static int say_and_judge(struct verifying *v)
     }
     if (v->mendable)
         report_say(v->report, "`syncd sync` mends this from the other worker\n");
-    return v->mendable || v->unmendable || v->unproven || away ? EXIT_PARTLY : EXIT_DONE;
+    return v->mendable || v->unmendable || v->unproven || v->newer || away ? EXIT_PARTLY
+                                                                           : EXIT_DONE;
 }
 
 /* --read-data alone means all of it. */

@@ -113,7 +113,7 @@ static void conclude(struct deciding *d)
     for (size_t i = 0; i < d->h->count; i++) {
         struct history_snapshot *s = &d->h->snapshots[i];
         const struct keeping *k = &d->k[i];
-        s->wanted = k->rules || k->newest_of_all;
+        s->wanted = k->rules || k->newest_of_all || s->newer;
         for (size_t at = 0; at < d->p->store_count; at++)
             s->keep[at] = s->at[at].there && (s->wanted || k->here[at] || k->newest[at]);
     }
@@ -177,7 +177,7 @@ void keeping_reasons(const struct keeping *k, const struct history_snapshot *s, 
     if (k->overruled)
         say(arg, "from an overruled leader");
     if (!s->readable)
-        say(arg, "cannot be read");
+        say(arg, s->newer ? "written by a newer syncd" : "cannot be read");
     if (!keeping_stays(s, store_count))
         say(arg, "no rule keeps it");
 }

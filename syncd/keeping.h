@@ -5,7 +5,8 @@
  * costs a good one its place. A worker keeps besides, until what replaces it is there, what the
  * rules keep of its own whole ones; when it is short of space, of its own and the other's together,
  * so that a full worker empties - but of the other's only those that this leader knows it made. Its
- * newest whole one always stays, and so does the newest whole one in which nothing is missing. */
+ * newest whole one always stays, and so does the newest whole one in which nothing is missing. One
+ * that a newer syncd wrote is not this one's to let go. */
 #ifndef SYNCD_KEEPING_H
 #define SYNCD_KEEPING_H
 

@@ -1,5 +1,6 @@
 #include "syncd/upkeep.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "syncd/base/clock.h"
@@ -177,6 +178,15 @@ int upkeep_sync(struct upkeep *u, struct upkeep_sync *ret, struct err *e)
     for (size_t i = 0; i < p.kept.store_count; i++)
         ret->workers[u->session_index[i]] = &ret->result.workers[i];
     return rc;
+}
+
+int upkeep_newer(const char *source, uint64_t count, const char *what, struct err *e)
+{
+    err_set(e, ERR_VERSION, source,
+            "source %s: %" PRIu64 " %s written by a newer syncd; this one is older than the "
+            "repository and %s",
+            source, count, count == 1 ? "snapshot was" : "snapshots were", what);
+    return err_hint(e, "Update syncd on this machine; nothing is wrong with the repository.");
 }
 
 void upkeep_sync_free(struct upkeep_sync *r)

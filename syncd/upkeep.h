@@ -59,6 +59,9 @@ struct upkeep_sync {
     struct sync_worker_result *workers[POOL_STORES_MAX]; /* by the session's; NULL: not there */
 };
 int upkeep_sync(struct upkeep *u, struct upkeep_sync *ret, struct err *e);
+/* The error for snapshots of a newer syncd's format; `what` became of them. */
+int upkeep_newer(const char *source, uint64_t count, const char *what, struct err *e);
+
 void upkeep_sync_free(struct upkeep_sync *r);
 
 /* Lets go what upkeep_decide has not kept: prune.h. Results are by the session's workers; what

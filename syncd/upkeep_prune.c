@@ -113,14 +113,20 @@ static int prune(struct upkeep *u, const struct kept_params *kept, bool dry_run,
                              .may_change = on_may_change,
                              .removed = on_removed};
     struct err refused[POOL_STORES_MAX] = {0};
-    for (size_t at = 0; at < kept->store_count; at++) {
+    uint64_t newer = 0;
+    for (size_t i = 0; i < u->history.count; i++)
+        newer += u->history.snapshots[i].newer;
+    /* What those need is not known; it is told once. */
+    if (newer)
+        upkeep_newer(u->source, newer, "lets nothing go", &refused[0]);
+    for (size_t at = 0; newer == 0 && at < kept->store_count; at++) {
         struct store *s = kept->at[at].store;
         p.at[at].now_us = clock_now_us();
         p.at[at].tight = upkeep_is_tight(u, u->session_index[at]);
         /* A dry run writes nothing, not even a file to see its time. */
         p.at[at].skip = !dry_run && compare_clocks(s, &p.at[at].now_us, &refused[at]) != 0;
     }
-    int rc = prune_source(&p, ret, e);
+    int rc = newer ? 0 : prune_source(&p, ret, e);
     for (size_t at = 0; at < kept->store_count; at++)
         if (refused[at].code)
             ret->workers[at].err = refused[at];
