@@ -25,9 +25,9 @@ struct damage_list {
 
 void damage_list_free(struct damage_list *l);
 
-/* Adds one, unless the same block of the same file is listed already. Out of memory it is only
- * counted: a report must not fail for its length. */
-void damage_add(struct damage_list *l, const char *source, const struct part_ref *ref,
+/* Adds one, unless the same block of the same file is listed already and was not mended since: then
+ * false. Out of memory it is only counted: a report must not fail for its length. */
+bool damage_add(struct damage_list *l, const char *source, const struct part_ref *ref,
                 enum part_mark mark, int64_t block, const struct err *why);
 
 /* Notes that the file was replaced by a good one. */

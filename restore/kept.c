@@ -188,8 +188,8 @@ void kept_note_damage(struct kept *k, struct kept_part *part, size_t at, int64_t
 {
     enum part_mark mark = part->at[at].mark;
     part->at[at].damaged = true;
-    damage_add(&k->damaged[at], k->p->source, &part->ref, mark, block, why);
-    if (k->p->damaged)
+    bool told = !damage_add(&k->damaged[at], k->p->source, &part->ref, mark, block, why);
+    if (k->p->damaged && !told)
         k->p->damaged(k->p->arg, k->p->at[at].store, &part->ref, why);
 }
 

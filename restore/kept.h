@@ -26,7 +26,8 @@ struct kept_params {
     bool (*keep)(void *arg, const struct part_ref *snapshot);
     /* Whether this worker's copy is known to be damaged, from an earlier run. NULL: none is. */
     bool (*is_damaged)(void *arg, const struct store *s, const struct part_ref *ref);
-    /* A copy was found to be damaged: is_damaged should say so from now on. May be NULL. */
+    /* A copy was found to be damaged: is_damaged should say so from now on. Once for each block, or
+     * for the file as a whole. May be NULL. */
     void (*damaged)(void *arg, const struct store *s, const struct part_ref *ref,
                     const struct err *e);
     /* A copy was replaced by a good one, or found whole after all. May be NULL. */

@@ -74,14 +74,15 @@ struct reading {
     struct verify *v;
     struct kept_part *part;
     size_t at[PART_COPIES_MAX]; /* which worker each copy is on */
-    bool damaged;
-    bool count; /* for progress */
+    bool damaged, in_block;     /* in_block: its metadata is whole */
+    bool count;                 /* for progress */
 };
 
 static void note_block(void *arg, size_t copy, int64_t block, const struct err *e)
 {
     struct reading *r = arg;
     r->damaged = true;
+    r->in_block |= block != DAMAGE_NO_BLOCK;
     kept_note_damage(&r->v->kept, r->part, r->at[copy], block, e);
 }
 
@@ -130,6 +131,7 @@ static int read_part(struct verify *v, size_t index, size_t at, struct err *e)
     struct err own = ERR_INIT;
     size_t failed;
     int rc = read_copies(&r, 1, true, &failed, &own);
+    v->result->workers[at].files -= r.in_block && v->result->workers[at].files > 0;
     if (rc == 0 && !r.damaged) {
         if (part->at[at].damaged)
             kept_note_mended(&v->kept, part, at);

@@ -25,7 +25,7 @@ struct verify_params {
 };
 
 struct verify_worker_result {
-    uint64_t files;             /* whose metadata was read and is right */
+    uint64_t files;             /* that are right, as far as they were read */
     uint64_t snapshots;         /* that are whole here, as far as was looked */
     uint64_t bytes;             /* of parts that were read whole */
     uint64_t missing;           /* wanted parts that are not there */

@@ -66,12 +66,12 @@ static void say_file(struct bringing *b, const struct restored_file *f)
         report_print(b->report, "              %s\n",
                      show_safe_into(f->fetched->note, reason, sizeof reason));
     if (f->result == RESTORE_SALVAGED && f->fetched)
-        report_print(b->report,
-                     "              %" PRIu64
-                     " pages are lost (for SQLite, try sqlite3's .recover)\n",
-                     f->fetched->missing_pages);
+        report_print(
+            b->report, "              %" PRIu64 " %s lost (for SQLite, try sqlite3's .recover)\n",
+            f->fetched->missing_pages, f->fetched->missing_pages == 1 ? "page is" : "pages are");
     else if (f->result == RESTORE_SALVAGED || f->result == RESTORE_LOST)
-        report_print(b->report, "              %" PRIu64 " bytes of it are lost\n", f->lost_bytes);
+        report_print(b->report, "              %" PRIu64 " %s lost\n", f->lost_bytes,
+                     f->lost_bytes == 1 ? "byte of it is" : "bytes of it are");
 }
 
 static bool is_ordinary(const struct restored_file *f)
@@ -171,17 +171,18 @@ void bring_say_summary(struct bringing *b, const struct restore_summary *sum)
     show_size(sum->bytes, size);
     if (b->to_stdout)
         return;
-    report_say(b->report, "%s%zu of %zu entries, %s%s\n", dry ? "would restore " : "restored ",
-               sum->count - sum->equal, sum->count, size,
+    report_say(b->report, "%s%zu of %zu %s, %s%s\n", dry ? "would restore " : "restored ",
+               sum->count - sum->equal, sum->count, sum->count == 1 ? "entry" : "entries", size,
                sum->equal ? "; the rest was there already, equal" : "");
     if (sum->owner_differs)
-        report_say(b->report,
-                   "%zu owners or attributes could not be set; restore as root for that\n",
-                   sum->owner_differs);
+        report_say(b->report, "%zu %s could not be set; restore as root for that\n",
+                   sum->owner_differs,
+                   sum->owner_differs == 1 ? "owner or attribute" : "owners or attributes");
     if (b->old_kept_at)
         report_say(b->report, "what was there before is in %s\n", b->old_kept_at);
     if (sum->older)
-        report_say(b->report, "%zu of them are older than the snapshot, see above\n", sum->older);
+        report_say(b->report, "%zu of them %s older than the snapshot, see above\n", sum->older,
+                   sum->older == 1 ? "is" : "are");
 }
 
 /* ---- in place ---- */
@@ -312,9 +313,10 @@ static int on_confirm(void *arg, const struct in_place_plan *plan, struct err *e
         show_foreign_hooks(b);
     if (!b->agreed)
         bring_say_notice(b->report, b->hooks);
-    if (asprintf(&question,
-                 "Put %zu entries (%s) back under %s? %zu that are there now are set aside.",
-                 plan->count - plan->equal, size, plan->folder, plan->replaced) < 0) {
+    if (asprintf(&question, "Put %zu %s (%s) back under %s? %zu that %s there now %s set aside.",
+                 plan->count - plan->equal, plan->count - plan->equal == 1 ? "entry" : "entries",
+                 size, plan->folder, plan->replaced, plan->replaced == 1 ? "is" : "are",
+                 plan->replaced == 1 ? "is" : "are") < 0) {
         question = NULL;
         return err_nomem(e);
     }

@@ -31,9 +31,9 @@ static void say(struct bringing *b, const struct restore_to_result *r, bool dry)
                age);
     if (!dry)
         report_say(b->report,
-                   "%" PRIu64 " rows in %" PRIu64 " tables, counted: as many as in the dump\n"
+                   "%" PRIu64 " row%s in %" PRIu64 " table%s, counted: as many as in the dump\n"
                    "what was written after %s is not in it\n",
-                   r->rows, r->tables, time);
+                   r->rows, show_plural(r->rows), r->tables, show_plural(r->tables), time);
 }
 
 static void add_file(struct bringing *b, const struct restore_to_result *r, bool dry)

@@ -97,8 +97,8 @@ static int say_taken(struct adopting *a, size_t claimed)
             report_warning(a->report, &w->err);
     }
     report_set(a->report, "workers", list);
-    report_say(a->report, "this machine leads now (epoch %" PRIu32 "), on %zu of %zu workers%s\n",
-               a->s->epoch, claimed, a->s->worker_count,
+    report_say(a->report, "this machine leads now (epoch %" PRIu32 "), on %zu of %zu worker%s%s\n",
+               a->s->epoch, claimed, a->s->worker_count, show_plural(a->s->worker_count),
                missing ? "; the next backup tells the others when they answer" : "");
     report_say(a->report, "Next: `syncd backup`.\n");
     return missing ? EXIT_PARTLY : EXIT_DONE;

@@ -4,6 +4,7 @@
 #include "syncd/commands.h"
 #include "syncd/report.h"
 #include "syncd/session.h"
+#include "syncd/show.h"
 
 void check_add(struct checking *c, enum check_level level, const struct err *e)
 {
@@ -30,19 +31,14 @@ void check_add(struct checking *c, enum check_level level, const struct err *e)
         report_print(c->report, "         -> %s\n", e->hint);
 }
 
-static const char *plural(size_t n)
-{
-    return n == 1 ? "" : "s";
-}
-
 static void sum_up(const struct checking *c)
 {
     if (c->errors)
-        report_print(c->report, "%zu error%s, %zu warning%s\n", c->errors, plural(c->errors),
-                     c->warnings, plural(c->warnings));
+        report_print(c->report, "%zu error%s, %zu warning%s\n", c->errors, show_plural(c->errors),
+                     c->warnings, show_plural(c->warnings));
     else if (c->warnings)
         report_print(c->report, "nothing would fail; %zu warning%s\n", c->warnings,
-                     plural(c->warnings));
+                     show_plural(c->warnings));
     else
         report_say(c->report, "nothing would fail\n");
 }

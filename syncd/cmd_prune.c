@@ -156,15 +156,16 @@ static void say_worker(const struct pruning *p, size_t i)
         report_say(p->report, "%s: nothing to let go\n", name);
     else
         report_say(p->report,
-                   "%s: %s%" PRIu64 " snapshots dropped, %" PRIu64
-                   " files (%s) go in a day, %" PRIu64 " files (%s) removed\n",
-                   name, p->dry_run ? "would be: " : "", t->dropped, t->marked, marked,
-                   t->removed + t->leftovers, removed);
+                   "%s: %s%" PRIu64 " snapshot%s dropped, %" PRIu64
+                   " file%s (%s) to go in a day, %" PRIu64 " file%s (%s) removed\n",
+                   name, p->dry_run ? "would be: " : "", t->dropped, show_plural(t->dropped),
+                   t->marked, show_plural(t->marked), marked, t->removed + t->leftovers,
+                   show_plural(t->removed + t->leftovers), removed);
     if (t->unread)
         report_say(p->report,
-                   "%s: %" PRIu64 " files stay because a snapshot cannot be read; `syncd verify` "
-                   "shows which\n",
-                   name, t->unread);
+                   "%s: %" PRIu64 " %s because a snapshot cannot be read; `syncd verify` shows "
+                   "which\n",
+                   name, t->unread, t->unread == 1 ? "file stays" : "files stay");
 }
 
 static int say_and_judge(struct pruning *p)

@@ -91,9 +91,9 @@ static int say_and_judge(struct syncing *y)
         behind += t->lacking > 0 || !y->s->workers[i].store;
         if (y->s->workers[i].store)
             report_say(y->report,
-                       "%s: %" PRIu64 " files copied (%s), %" PRIu64 " mended, %" PRIu64
+                       "%s: %" PRIu64 " file%s copied (%s), %" PRIu64 " mended, %" PRIu64
                        " still lacking\n",
-                       name, t->files, size, t->mended, t->lacking);
+                       name, t->files, show_plural(t->files), size, t->mended, t->lacking);
     }
     report_set(y->report, "workers", list);
     return behind ? EXIT_PARTLY : EXIT_DONE;

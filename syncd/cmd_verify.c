@@ -74,10 +74,14 @@ static void on_verified(void *arg, const struct store *s, const struct part_ref 
 static void say_damage(struct verifying *v, const char *worker, const struct damage_list *list)
 {
     char file[512], reason[512];
-    for (size_t i = 0; i < list->listed; i++)
-        report_print(v->report, "%s: damaged: %s: %s\n", worker,
-                     show_safe_into(list->items[i].file, file, sizeof file),
-                     show_safe_into(list->items[i].reason, reason, sizeof reason));
+    for (size_t i = 0; i < list->listed; i++) {
+        const struct damage *d = &list->items[i];
+        bool named = strncmp(d->reason, d->file, strlen(d->file)) == 0;
+        show_safe_into(d->reason, reason, sizeof reason);
+        report_print(v->report, "%s: %s%s%s\n", worker,
+                     named ? "" : show_safe_into(d->file, file, sizeof file), named ? "" : ": ",
+                     reason);
+    }
 }
 
 static void add_result(struct verifying *v, size_t worker, const struct verify_worker_result *r)
@@ -104,7 +108,10 @@ static int verify_one(struct verifying *v, const char *source, struct err *e)
     struct err ignored = ERR_INIT;
     struct verify_result r = {0};
     char title[64];
-    v->u = (struct upkeep){.s = v->s, .report = v->report, .source = source};
+    v->u = (struct upkeep){.s = v->s,
+                           .report = v->report,
+                           .source = source,
+                           .lists_damage = !report_is_json(v->report)};
     int rc = session_list(v->s, source, e);
     if (rc == 0)
         rc = upkeep_decide(&v->u, e);
@@ -149,15 +156,15 @@ static int judge_unprovable(struct verifying *v)
     struct err e = ERR_INIT;
     if (v->hindered == v->unprovable) {
         err_set(&e, ERR_SOURCE, NULL,
-                "of %zu sources the newest snapshot was read and is whole, but not restored into "
+                "of %zu source%s the newest snapshot was read and is whole, but not restored into "
                 "drill_database",
-                v->unprovable);
+                v->unprovable, show_plural(v->unprovable));
         err_hint(&e, "`syncd check` says what hinders that.");
         report_error(v->report, &e);
         return EXIT_NOTHING;
     }
-    err_set(&e, ERR_DAMAGED, NULL, "of %zu sources the newest snapshot comes back from no worker",
-            v->unprovable);
+    err_set(&e, ERR_DAMAGED, NULL, "of %zu source%s the newest snapshot comes back from no worker",
+            v->unprovable, show_plural(v->unprovable));
     err_hint(&e, "The next backup sends what the source still holds again; `syncd restore --at` "
                  "reaches an older snapshot, --salvage what is whole of this one.");
     report_error(v->report, &e);
@@ -196,8 +203,8 @@ static int say_and_judge(struct verifying *v)
     /* With a worker away nobody knows yet: it may have whole what is damaged here. */
     if (v->unmendable && !away) {
         struct err e = ERR_INIT;
-        err_set(&e, ERR_DAMAGED, NULL, "%" PRIu64 " files are damaged or missing on every worker",
-                (uint64_t)v->unmendable);
+        err_set(&e, ERR_DAMAGED, NULL, "%" PRIu64 " %s damaged or missing on every worker",
+                v->unmendable, v->unmendable == 1 ? "file is" : "files are");
         err_hint(&e, "The next backup sends what the source still holds again; `syncd restore "
                      "--salvage` brings back what is whole.");
         report_error(v->report, &e);

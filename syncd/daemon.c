@@ -24,6 +24,7 @@
 #include "syncd/job_times.h"
 #include "syncd/lock.h"
 #include "syncd/report.h"
+#include "syncd/show.h"
 #include "syncd/signals.h"
 
 #define LOCK_NAME "daemon" /* not X.lock: that is source X's */
@@ -286,7 +287,8 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *info, vo
         log_msg(LOG_LEVEL_ERROR, "the config was not taken over: going on with the old one");
     } else {
         apply_log_level(d);
-        log_msg(LOG_LEVEL_NOTICE, "took over the config: %zu sources", d->conf->source_count);
+        log_msg(LOG_LEVEL_NOTICE, "took over the config: %zu source%s", d->conf->source_count,
+                show_plural(d->conf->source_count));
     }
     sd_notify(0, "READY=1");
     daemon_turn(d);

@@ -74,12 +74,12 @@ static int tell_table(void *arg, const struct table_diff *d, struct err *e)
         return 0;
     }
     if (d->change == TABLE_ADDED)
-        buf_printf(&text, "added, with %" PRIu64 " rows", d->inserted);
+        buf_printf(&text, "added, with %" PRIu64 " row%s", d->inserted, show_plural(d->inserted));
     else if (d->change == TABLE_REMOVED)
-        buf_printf(&text, "removed, with %" PRIu64 " rows", d->deleted);
+        buf_printf(&text, "removed, with %" PRIu64 " row%s", d->deleted, show_plural(d->deleted));
     else if (d->change == TABLE_OTHER_COLUMNS)
-        buf_printf(&text, "other columns, not compared: %" PRIu64 " rows before, %" PRIu64 " now",
-                   d->deleted, d->inserted);
+        buf_printf(&text, "other columns, not compared: %" PRIu64 " row%s before, %" PRIu64 " now",
+                   d->deleted, show_plural(d->deleted), d->inserted);
     else if (d->change == TABLE_NOT_COMPARED)
         buf_printf(&text, "not compared: %s", show_safe_into(d->why, why, sizeof why));
     else

@@ -72,17 +72,18 @@ static void say_proven(struct drilling *d)
     show_duration(r->check_us, checks);
     report_say(d->u.report,
                "%s: snapshot %s of %s is proven: every block of %s read and checked, %" PRIu64
-               " images by their sums, %" PRIu64 " files by their digests\n",
-               d->worker->conf->name, id, d->u.source, size, r->images, r->files);
+               " image%s by sum, %" PRIu64 " file%s by digests\n",
+               d->worker->conf->name, id, d->u.source, size, r->images, show_plural(r->images),
+               r->files, show_plural(r->files));
     if (r->checked)
         report_say(d->u.report,
-                   "%s: %" PRIu64 " databases checked (SQLite: integrity_check and "
+                   "%s: %" PRIu64 " database%s checked (SQLite: integrity_check and "
                    "foreign_key_check; bolt: the tree and its freelist), in %s\n",
-                   d->worker->conf->name, r->checked, checks);
+                   d->worker->conf->name, r->checked, show_plural(r->checked), checks);
     if (r->not_copied)
         report_say(d->u.report,
-                   "%s: %" PRIu64 " databases without a check of what is in them: scratch_dir %s\n",
-                   d->worker->conf->name, r->not_copied,
+                   "%s: %" PRIu64 " database%s without a check of the content: scratch_dir %s\n",
+                   d->worker->conf->name, r->not_copied, show_plural(r->not_copied),
                    d->u.s->conf->scratch_dir ? "has no room" : "is not set");
     if (r->dumps)
         report_say(d->u.report, "%s: the dump is a whole archive with the rows recorded%s\n",
@@ -90,9 +91,10 @@ static void say_proven(struct drilling *d)
                    r->listed ? ", and pg_restore lists it" : "; there is no pg_restore to list it");
     if (r->rehearsed)
         report_say(d->u.report,
-                   "%s: restored into drill_database in %s, %" PRIu64 " rows in %" PRIu64
-                   " tables as recorded, and rolled back\n",
-                   d->worker->conf->name, checks, r->rows, r->tables);
+                   "%s: restored into drill_database in %s, %" PRIu64 " row%s in %" PRIu64
+                   " table%s as recorded, and rolled back\n",
+                   d->worker->conf->name, checks, r->rows, show_plural(r->rows), r->tables,
+                   show_plural(r->tables));
     report_say(d->u.report, "%s: a full restore of %s takes at least %s\n", d->worker->conf->name,
                d->u.source, took);
 }

@@ -108,9 +108,9 @@ static int ask_check(struct bolt_look *b, struct err *e)
         bolt_put_line(b, "OK");
         return 0;
     }
-    bolt_put_line(b, "%" PRIu64 " errors found", lost);
-    err_set(e, ERR_DAMAGED, b->i->name, "%s: %" PRIu64 " pages are neither in use nor free",
-            b->i->name, lost);
+    bolt_put_line(b, "%" PRIu64 " errors found", lost); /* as bbolt puts it */
+    err_set(e, ERR_DAMAGED, b->i->name, "%s: %" PRIu64 " %s neither in use nor free", b->i->name,
+            lost, lost == 1 ? "page is" : "pages are");
     return err_hint(e, "That costs space, not data; `compact` leaves them behind.");
 }
 

@@ -22,6 +22,7 @@
 #include "syncd/rebuild_internal.h"
 #include "syncd/report.h"
 #include "syncd/session.h"
+#include "syncd/show.h"
 #include "transport/store.h"
 
 #define BACKUP_TIMEOUT_MS (6 * 24 * 3600 * 1000)
@@ -256,8 +257,9 @@ static int take_over(struct leading *l, struct err *e)
     if (rc == 0)
         rc = lead_take(l->s, &found, &claimed, e);
     if (rc == 0)
-        report_say(l->rb->report, "this machine leads now (epoch %u), on %zu of %zu workers\n",
-                   (unsigned)l->s->epoch, claimed, l->s->worker_count);
+        report_say(l->rb->report, "this machine leads now (epoch %u), on %zu of %zu worker%s\n",
+                   (unsigned)l->s->epoch, claimed, l->s->worker_count,
+                   show_plural(l->s->worker_count));
     return rc;
 }
 

@@ -77,6 +77,11 @@ void show_age(int64_t t_us, int64_t now_us, char ret[static SHOW_SIZE])
              n == 1 ? "" : "s");
 }
 
+const char *show_plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 void show_id(const uint8_t id[32], char ret[static SHOW_SIZE])
 {
     hex_encode(id, 6, ret);

@@ -22,6 +22,9 @@ void show_duration(int64_t duration_us, char ret[static SHOW_SIZE]);
  * is <= 0. Rounded down. */
 void show_age(int64_t t_us, int64_t now_us, char ret[static SHOW_SIZE]);
 
+/* What makes a plural: "s", or "" after 1. */
+const char *show_plural(uint64_t n);
+
 /* The first 12 hex digits of an id. */
 void show_id(const uint8_t id[32], char ret[static SHOW_SIZE]);
 

@@ -43,7 +43,8 @@ void upkeep_damaged(void *arg, const struct store *s, const struct part_ref *ref
     struct err failed = ERR_INIT;
     char stem[PART_NAME_SIZE];
     upkeep_stem(ref, stem);
-    log_msg(LOG_LEVEL_WARNING, "%s: %s", s->name, e->message);
+    if (!u->lists_damage)
+        log_msg(LOG_LEVEL_WARNING, "%s: %s", s->name, e->message);
     if (catalog_damage_add(u->s->catalog, s->name, u->source, stem, clock_now_us(), &failed))
         log_err(LOG_LEVEL_WARNING, &failed);
 }

@@ -24,6 +24,7 @@ struct upkeep {
     struct progress *progress;
     const struct part_ref *fresh; /* the snapshot that this run has made (kept.h); or NULL */
     size_t session_index[POOL_STORES_MAX]; /* of each of the stores in kept_params.at */
+    bool lists_damage;                     /* the command says what is damaged: no log lines */
     bool decided;                          /* upkeep_decide has been here */
     struct history history;
     struct keeping *keeping;                /* as the history's snapshots */

@@ -159,8 +159,9 @@ bool upkeep_make_room(struct upkeep *u)
         if (!r || r->removed + r->leftovers == 0)
             continue;
         made = true;
-        log_msg(LOG_LEVEL_NOTICE, "%s: short of space; let go %" PRIu64 " files that are not kept",
-                u->s->workers[i].conf->name, r->removed + r->leftovers);
+        log_msg(LOG_LEVEL_NOTICE, "%s: short of space; let go of %" PRIu64 " file%s not kept",
+                u->s->workers[i].conf->name, r->removed + r->leftovers,
+                show_plural(r->removed + r->leftovers));
     }
     if (rc)
         log_err(LOG_LEVEL_WARNING, &e);
