@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "snapshot/bolt_copy.h"
+#include "syncd/base/buf.h"
 #include "syncd/base/err.h"
 #include "syncd/base/io.h"
 #include "syncd/base/mem.h"
@@ -57,6 +58,21 @@ static int cannot_check(sqlite3 *db, int step, const char *name, struct err *e)
     }
 }
 
+/* SQLite puts what it finds into lines, the first of which only names the database. */
+static int fails(const char *found, const char *name, struct err *e)
+{
+    OWN_BUF struct buf text = BUF_INIT;
+    for (const char *at = found; *at;) {
+        size_t n = strcspn(at, "\n");
+        bool heading = n >= 4 && strncmp(at, "*** ", 4) == 0;
+        if (n && !heading)
+            buf_printf(&text, "%s%.*s", text.len ? "; " : "", (int)MIN(n, (size_t)400), at);
+        at += n + (at[n] == '\n');
+    }
+    return err_set(e, ERR_DAMAGED, name, "%s fails SQLite's check: %s", name,
+                   buf_cstr(&text) ? buf_cstr(&text) : found);
+}
+
 /* Runs a check; its first row must be `expected`, or there must be none when that is NULL. */
 static int run_check(sqlite3 *db, const char *sql, const char *expected, const char *name,
                      struct err *e)
@@ -70,8 +86,7 @@ static int run_check(sqlite3 *db, const char *sql, const char *expected, const c
     if (step != SQLITE_ROW && step != SQLITE_DONE)
         rc = cannot_check(db, step, name, e);
     else if (expected ? !text || strcmp(text, expected) != 0 : step == SQLITE_ROW)
-        rc = err_set(e, ERR_DAMAGED, name, "%s fails SQLite's check: %s", name,
-                     expected && text ? text : "a foreign key leads nowhere");
+        rc = fails(expected && text ? text : "a foreign key leads nowhere", name, e);
     sqlite3_finalize(stmt);
     return rc;
 }

@@ -48,11 +48,12 @@ bool place_has_sidecar(const struct place *p)
 }
 
 static int open_folder(int at, const char *name, bool create, const char *shown, int *ret,
-                       struct err *e)
+                       bool *ret_made, struct err *e)
 {
     int fd = io_openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     if (fd < 0 && errno == ENOENT && create) {
-        if (mkdirat(at, name, 0755) < 0 && errno != EEXIST)
+        *ret_made = mkdirat(at, name, 0755) == 0;
+        if (!*ret_made && errno != EEXIST)
             return err_sys(e, errno, shown, "cannot make the folder '%s' for %s", name, shown);
         fd = io_openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     }
@@ -87,14 +88,18 @@ int place_open(int root_fd, const char *root, const char *path, bool create, str
     if (!next_component(&rest, p.name) || !*p.name)
         return err_set(e, ERR_DAMAGED, path, "'%s' is no name for a file", path);
     for (;;) {
+        const char *end = rest; /* of p.name */
         if (!next_component(&rest, next))
             return err_set(e, ERR_DAMAGED, path, "'%s' is no name for a file", path);
         if (!*next)
             break;
         int fd = -1;
-        int rc = p.dir_fd < 0 ? 0 : open_folder(p.dir_fd, p.name, create, p.shown, &fd, e);
+        bool made = false;
+        int rc = p.dir_fd < 0 ? 0 : open_folder(p.dir_fd, p.name, create, p.shown, &fd, &made, e);
         if (rc)
             return rc;
+        if (made && !p.made)
+            p.made = strlen(p.shown) - strlen(end);
         mem_closep(&p.dir_fd);
         p.dir_fd = fd;
         memcpy(p.name, next, sizeof next);

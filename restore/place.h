@@ -4,6 +4,7 @@
 #define SYNCD_RESTORE_PLACE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/stat.h>
 
 struct entry;
@@ -14,6 +15,7 @@ struct place {
     int dir_fd; /* -1: the folder does not exist yet (without `create`) */
     char name[256];
     char *shown; /* the whole path, for messages */
+    size_t made; /* with `create`: the length in `shown` of the topmost folder made, 0: none was */
 };
 void place_close(struct place *p);
 #define OWN_PLACE __attribute__((cleanup(place_close)))

@@ -46,7 +46,8 @@ static int open_place(struct restoring *r, const struct entry *n, bool create, s
 {
     if (r->p->target) {
         OWN_MEM char *path = path_below(r, n);
-        return path ? place_open(r->root_fd, r->root, path, create, ret, e) : err_nomem(e);
+        int rc = path ? place_open(r->root_fd, r->root, path, create, ret, e) : err_nomem(e);
+        return rc ? rc : restore_note_made(r, ret->shown, ret->made, e);
     }
     const char *slash = strrchr(r->p->output, '/');
     return place_open(r->root_fd, r->root, slash ? slash + 1 : r->p->output, create, ret, e);
@@ -69,6 +70,7 @@ void restore_tell(struct restoring *r, const struct entry *n, const struct place
     r->summary->salvaged += f->result == RESTORE_SALVAGED || f->result == RESTORE_LOST;
     r->summary->owner_differs += f->owner_differs;
     r->summary->differs += f->result == RESTORE_DIFFERS;
+    r->summary->failed += f->result == RESTORE_FAILED;
     r->summary->older += n->carried != NULL;
     if (r->p->file)
         r->p->file(r->p->arg, f);
@@ -217,7 +219,9 @@ static int open_root(struct restoring *r, bool create, struct err *e)
     if (!r->root)
         return err_nomem(e);
     if (create && r->p->target) {
-        int rc = io_make_dirs(r->root, 0755, e);
+        int rc = restore_note_target(r, e);
+        if (rc == 0)
+            rc = io_make_dirs(r->root, 0755, e);
         if (rc)
             return rc;
     }
@@ -394,11 +398,16 @@ static int run(struct restoring *r, struct err *e)
     *r->summary = (struct restore_summary){0};
     if (r->p->total)
         r->p->total(r->p->arg, r->needed_bytes);
-    if (!stream)
-        rc = open_root(r, true, e);
-    if (rc)
-        return rc;
-    return stream ? for_each(r, stream_entry, e) : write_all(r, e);
+    if (stream)
+        return for_each(r, stream_entry, e);
+    rc = open_root(r, true, e);
+    if (rc == 0)
+        rc = write_all(r, e);
+    if (rc || r->summary->failed == r->summary->count) {
+        batch_drop(r);
+        restore_tidy(r);
+    }
+    return rc;
 }
 
 int restoring_new(const struct restore_params *p, struct restore_summary *summary,
@@ -433,6 +442,7 @@ void restoring_free(struct restoring *r)
     free(r->folders);
     free(r->root);
     free(r->top);
+    restore_made_free(r);
     free(r);
 }
 

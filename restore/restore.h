@@ -16,6 +16,7 @@ enum restore_result {
     RESTORE_SALVAGED, /* in place, with pages or bytes missing or a database's check failed */
     RESTORE_LOST,     /* salvage: nothing of it could be read */
     RESTORE_DIFFERS,  /* something else is there: nothing was written at all */
+    RESTORE_FAILED,   /* go_on: a database that fails its own check is not in place */
 };
 
 struct restored_file {
@@ -56,6 +57,10 @@ struct restore_params {
     enum restore_wish (*wish)(void *arg, const char *path);
     void *wish_arg;
     bool dry_run, salvage, keep_special, skip_check;
+    /* With target: a database that is what was backed up but fails its own check is left out and
+     * told of, and the rest comes all the same; and where nothing came, no folder stays that was
+     * made for it. */
+    bool go_on;
     bool paranoid; /* fetch everything: also what digests say is there */
     void (*file)(void *arg, const struct restored_file *f); /* told of each but folders */
     void (*total)(void *arg, uint64_t bytes);
@@ -66,7 +71,7 @@ struct restore_params {
 };
 
 struct restore_summary {
-    size_t count, equal, salvaged, differs, older; /* folders are not counted */
+    size_t count, equal, salvaged, differs, older, failed; /* folders are not counted */
     size_t folders, owner_differs;
     uint64_t bytes;
     uint64_t fetched_bytes; /* stored bytes of content that were read from the workers */

@@ -65,7 +65,7 @@ static int check_image(struct restoring *r, const struct entry *n, const char *p
     if (r->p->checking)
         r->p->checking(r->p->arg, n->path);
     int rc = check_database(n->image.kind, path, n->path, false, r->p->cancel, e);
-    if (rc == ERR_UNSUPPORTED || (rc == ERR_DAMAGED && r->p->salvage)) {
+    if (rc == ERR_UNSUPPORTED || (rc == ERR_DAMAGED && (r->p->salvage || r->p->go_on))) {
         snprintf(fetched->note, sizeof fetched->note, "%s", e->message);
         fetched->check_failed = rc == ERR_DAMAGED;
         *e = ERR_INIT;
@@ -82,6 +82,15 @@ static void note_result(const struct image_fetched *fetched, struct restored_fil
     bool whole = !fetched->missing_pages && !fetched->check_failed;
     f->result = whole ? RESTORE_RESTORED : RESTORE_SALVAGED;
     f->fetched = fetched;
+}
+
+/* Byte for byte what was backed up, and no database that works. */
+static void leave_out(struct restoring *r, const struct entry *n, const struct place *at,
+                      const struct image_fetched *fetched, struct restored_file *f)
+{
+    f->result = RESTORE_FAILED;
+    f->fetched = fetched;
+    restore_tell(r, n, at, f);
 }
 
 /* Under a temporary name beside its place, checked. */
@@ -103,10 +112,13 @@ int restore_write_image(struct restoring *r, const struct entry *n, const struct
     struct placing g = {.fd = -1};
     struct image_fetched fetched;
     int rc = fetch_and_check(r, n, at, &g, &fetched, e);
-    if (rc) {
+    bool fails = rc == 0 && fetched.check_failed && !r->p->salvage;
+    if (rc || fails)
         placing_abort(&g, at);
+    if (fails)
+        leave_out(r, n, at, &fetched, f);
+    if (rc || fails)
         return rc;
-    }
     rc = placing_finish(&g, at, n, r->p->keep_special, &f->owner_differs, e);
     if (rc)
         return rc;

@@ -32,6 +32,8 @@ struct restoring {
     int root_fd;         /* -1: not there yet */
     char *root;
     char *top; /* the topmost folder that the entry in hand is in */
+    size_t made_count, made_cap;
+    char **made; /* the topmost folders that this run made */
     uint64_t needed_bytes;
     size_t matched;
     struct err first_difference;
@@ -101,6 +103,14 @@ int restore_make_hard_link(struct restoring *r, struct entry *n, struct place *a
 int restore_remember_folder(struct restoring *r, struct err *e);
 /* Modes, owners, attributes and times of the folders, the deepest first. */
 int restore_finish_folders(struct restoring *r, struct err *e);
+
+/* restore_tidy.c. A folder was made, whose path is the first `n` bytes of `path`. */
+int restore_note_made(struct restoring *r, const char *path, size_t n, struct err *e);
+/* The same of the folder that params.target names, before it is made. */
+int restore_note_target(struct restoring *r, struct err *e);
+/* Removes what is empty of all that was noted. */
+void restore_tidy(struct restoring *r);
+void restore_made_free(struct restoring *r);
 
 /* restore_batch.c. Takes over g, *at (emptied) and n's fields that it needs. */
 int batch_add(struct restoring *r, struct placing *g, struct place *at, const struct entry *n,

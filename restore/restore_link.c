@@ -63,9 +63,11 @@ int restore_make_folder(struct restoring *r, const struct entry *n, const struct
                         struct err *e)
 {
     (void)n;
-    if (mkdirat(at->dir_fd, at->name, 0700) < 0 && errno != EEXIST)
+    bool made = mkdirat(at->dir_fd, at->name, 0700) == 0;
+    if (!made && errno != EEXIST)
         return err_sys(e, errno, at->shown, "cannot make the folder %s", at->shown);
-    return restore_remember_folder(r, e);
+    int rc = made ? restore_note_made(r, at->shown, strlen(at->shown), e) : 0;
+    return rc ? rc : restore_remember_folder(r, e);
 }
 
 int restore_make_symlink(struct restoring *r, const struct entry *n, const struct place *at,
@@ -132,10 +134,13 @@ int restore_make_hard_link(struct restoring *r, struct entry *n, struct place *a
                         &to, e);
     if (rc)
         return rc;
-    if (to.dir_fd < 0 || linkat(to.dir_fd, to.name, at->dir_fd, at->name, 0) < 0)
+    if (to.dir_fd >= 0 && linkat(to.dir_fd, to.name, at->dir_fd, at->name, 0) == 0)
+        f->result = RESTORE_RESTORED;
+    else if (r->summary->failed && (to.dir_fd < 0 || errno == ENOENT))
+        f->result = RESTORE_FAILED; /* as the database that it is another name of */
+    else
         return err_sys(e, to.dir_fd < 0 ? ENOENT : errno, at->shown, "cannot link %s to %s",
                        at->shown, to.shown);
-    f->result = RESTORE_RESTORED;
     restore_tell(r, n, at, f);
     return 0;
 }

@@ -24,8 +24,8 @@
 #include "syncd/signals.h"
 #include "transport/store.h"
 
-static const char *const result_names[] = {"would-restore", "restored", "equal",
-                                           "salvaged",      "lost",     "differs"};
+static const char *const result_names[] = {"would-restore", "restored", "equal", "salvaged",
+                                           "lost",          "differs",  "failed"};
 
 /* An answer of --json must not grow with the tree: what is in order is only counted beyond this. */
 #define FILES_LISTED 2000
@@ -172,7 +172,8 @@ void bring_say_summary(struct bringing *b, const struct restore_summary *sum)
     if (b->to_stdout)
         return;
     report_say(b->report, "%s%zu of %zu %s, %s%s\n", dry ? "would restore " : "restored ",
-               sum->count - sum->equal, sum->count, sum->count == 1 ? "entry" : "entries", size,
+               sum->count - sum->equal - sum->failed, sum->count,
+               sum->count == 1 ? "entry" : "entries", size,
                sum->equal ? "; the rest was there already, equal" : "");
     if (sum->owner_differs)
         report_say(b->report, "%zu %s could not be set; restore as root for that\n",

@@ -15,6 +15,7 @@
 #include "syncd/rebuild.h"
 #include "syncd/report.h"
 #include "syncd/session.h"
+#include "syncd/show.h"
 #include "syncd/signals.h"
 
 static int check_usage(const struct command_args *args, struct err *e)
@@ -63,6 +64,7 @@ static int run_restore(struct bringing *b, struct restore_summary *sum, struct e
                                .dry_run = args_flag(b->args, "dry-run"),
                                .salvage = args_flag(b->args, "salvage"),
                                .keep_special = args_flag(b->args, "keep-special"),
+                               .go_on = args_count(b->args, "target") > 0,
                                .paranoid = args_flag(b->args, "paranoid"),
                                .file = bring_on_file,
                                .total = bring_on_total,
@@ -100,6 +102,22 @@ static int open_session(struct bringing *b, const char **ret_source, struct err 
     return rc;
 }
 
+/* What is in place is whole; it is not all that was asked for. */
+static int judge_failed(struct bringing *b, const struct restore_summary *sum, struct err *e)
+{
+    bool one = sum->failed == 1;
+    err_set(e, ERR_DAMAGED, b->pool.source,
+            "%zu database%s, named above with the reason, %s not restored: %s byte for byte what "
+            "was backed up, so the fault was there then",
+            sum->failed, show_plural(sum->failed), one ? "is" : "are", one ? "it is" : "they are");
+    err_hint(e, "--salvage brings %s back as %s; --snapshot ID chooses an older one.",
+             one ? "it" : "them", one ? "it was" : "they were");
+    if (sum->failed == sum->count)
+        return e->code;
+    report_error(b->report, e);
+    return EXIT_PARTLY;
+}
+
 static int restore_chosen(struct bringing *b, struct err *e)
 {
     const char *source;
@@ -124,9 +142,12 @@ static int restore_chosen(struct bringing *b, struct err *e)
     rc = args_flag(b->args, "in-place") ? bring_in_place(b, &sum, e) : run_restore(b, &sum, e);
     report_set(b->report, "files_count", json_integer((json_int_t)sum.count));
     report_set(b->report, "bytes_fetched", report_json_size(sum.fetched_bytes));
-    if (rc == 0)
-        bring_say_summary(b, &sum);
-    return rc == 0 && sum.salvaged ? EXIT_PARTLY : rc;
+    if (rc)
+        return rc;
+    bring_say_summary(b, &sum);
+    if (sum.failed)
+        return judge_failed(b, &sum, e);
+    return sum.salvaged ? EXIT_PARTLY : 0;
 }
 
 int cmd_restore(const struct command_args *args, struct report *report)
