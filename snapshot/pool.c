@@ -316,6 +316,7 @@ struct entry_stream {
     uint64_t bytes;
     entry_fn *take;
     void *arg;
+    bool refused;             /* by `take`: the error is not the list's */
     struct shared_file *file; /* NULL: there is no long one in hand */
     uint64_t file_len, file_want;
 };
@@ -335,6 +336,7 @@ static int give(struct entry_stream *s, int rc, struct entry *entry, struct err 
     if (rc)
         return rc;
     rc = s->take(s->arg, entry, e);
+    s->refused = rc != 0;
     entry_free(entry);
     return rc;
 }
@@ -412,6 +414,15 @@ static int take_entry_bytes(void *arg, const uint8_t id[static CHUNK_ID_SIZE],
     return rc;
 }
 
+/* Without its list nothing tells what a snapshot holds: there is nothing to salvage. */
+static void explain_list(const struct pool *p, struct err *e)
+{
+    err_prefix(e, "the list of the snapshot's entries cannot be read");
+    err_hint(e,
+             "`syncd snapshots` names older ones, for --snapshot ID; --salvage cannot help here.%s",
+             p->store_count < POOL_STORES_MAX ? " Another worker may have it whole." : "");
+}
+
 int pool_entries(struct pool *p, const struct snapshot *s, struct block_reader *r, entry_fn *take,
                  void *arg, struct err *e)
 {
@@ -424,5 +435,7 @@ int pool_entries(struct pool *p, const struct snapshot *s, struct block_reader *
                      "the entry list of a snapshot of source %s is damaged: it is cut", p->source);
     buf_free(&stream.pending);
     shared_file_unref(stream.file);
+    if (e && !stream.refused && (rc == ERR_DAMAGED || rc == ERR_NOT_FOUND))
+        explain_list(p, e);
     return rc;
 }

@@ -165,3 +165,23 @@ class TestCarry(Case):
         self.house.run("restore", "t", "--target", self.path("left"), "--snapshot", first.id,
                        "--salvage", expect=3)
         self.assertTrue(os.path.exists(self.path("left") + x))
+
+    def test_a_damaged_list_of_entries(self):
+        """Neither --salvage nor rescue.py can do without it; the words say what can be done."""
+        older = self.snapshot()
+        part = self.snapshot(self.dbs[0])
+        with open(part.path, "rb") as f:
+            trailer = f.read()[-48:]
+        length = int.from_bytes(trailer[:8], "little")
+        repository.damage(part, self.rng, at=part.size - 48 - length - 5)
+        for words in (("--target", self.path("out")), ("--in-place", "--yes"),
+                      ("--target", self.path("out"), "--salvage")):
+            error = self.house.run("restore", *words, expect=1).json["errors"][-1]
+            self.assertEqual(error["code"], "damaged")
+            self.assertIn("list of the snapshot's entries", error["message"])
+            self.assertIn("syncd snapshots", error["hint"])
+            self.assertIn("--salvage cannot help", error["hint"])
+        self.assertFalse(os.path.exists(self.path("out")))
+        ids = [s["id"] for s in self.house.snapshots("t")]
+        self.assertIn(older.id, ids)
+        self.came_back("--snapshot", older.id)
