@@ -560,6 +560,8 @@ static int run(struct in_place *r, struct err *e)
     struct restore_summary *sum = &r->summary->restored;
     sum->count = r->plan.count;
     sum->equal = r->plan.equal;
+    if (r->p->dry_run)
+        sum->bytes = r->plan.bytes;
     if (r->look)
         sum->fetched_bytes += chunk_source_fetched(r->look->chunks);
     return rc;

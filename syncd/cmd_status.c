@@ -158,17 +158,34 @@ static void put_json(struct status *t)
     report_set(t->report, "sources", list);
 }
 
-static void add_row(struct table *table, const char *source, const char *on, const char *state,
-                    int64_t as_of_us, int64_t proven_us, const char *note)
+static void add_row(struct table *table, const char *source, const char *on,
+                    enum freshness_state state, int64_t as_of_us, int64_t proven_us,
+                    const char *note)
 {
     char age[SHOW_SIZE], proven[SHOW_SIZE], time[CLOCK_TEXT_SIZE] = "-";
     if (as_of_us > 0)
         clock_local(as_of_us, time);
     show_age(as_of_us, clock_now_us(), age);
+    if (as_of_us <= 0 && state != FRESHNESS_NEVER) /* there was something, and there is no more */
+        snprintf(age, sizeof age, "gone");
     show_age(proven_us, clock_now_us(), proven);
-    const char *cells[] = {source, on, state, time, age, proven, note};
+    const char *cells[] = {source, on, freshness_state_name(state), time, age, proven, note};
     for (size_t i = 0; i < ARRAY_LEN(cells); i++)
         table_add(table, cells[i]);
+}
+
+/* Where no worker holds a state any more: which one was the newest. */
+static void put_gone(const struct freshness *f, struct buf *text)
+{
+    char time[CLOCK_TEXT_SIZE];
+    int64_t had_us = 0;
+    if (f->state != FRESHNESS_STALE || f->as_of_us > 0)
+        return;
+    for (size_t i = 0; i < f->worker_count; i++)
+        had_us = MAX(had_us, f->workers[i].had_us);
+    clock_local(had_us, time);
+    buf_printf(text, "; no worker holds what was stored%s%s%s any more", had_us ? " (as of " : "",
+               had_us ? time : "", had_us ? ")" : "");
 }
 
 static void note_of_source(const struct freshness *f, char *ret, size_t size)
@@ -182,6 +199,7 @@ static void note_of_source(const struct freshness *f, char *ret, size_t size)
         snprintf(trend, sizeof trend, ", %s %s a day", grown < 0 ? "shrinks" : "grows", growth);
     }
     OWN_BUF struct buf text = BUF_INIT;
+    put_gone(f, &text);
     if (f->size_bytes)
         buf_printf(&text, "; %s%s", bytes, trend);
     if (f->running)
@@ -198,7 +216,8 @@ static void note_of_worker(const struct freshness_worker *w, char *ret, size_t s
     if (w->error[0])
         snprintf(ret, size, "%s", w->error);
     else if (w->behind > 0)
-        snprintf(ret, size, "lacks %" PRId64 " files", w->behind);
+        snprintf(ret, size, "lacks %" PRId64 " file%s", w->behind,
+                 show_plural((uint64_t)w->behind));
     else
         snprintf(ret, size, "%s", "");
 }
@@ -213,13 +232,11 @@ static void print_text(struct status *t)
     for (size_t i = 0; table && i < t->count; i++) {
         const struct freshness *f = &t->all[i];
         note_of_source(f, note, sizeof note);
-        add_row(table, f->source, "", freshness_state_name(f->state), f->as_of_us, f->proven_at_us,
-                note);
+        add_row(table, f->source, "", f->state, f->as_of_us, f->proven_at_us, note);
         for (size_t k = 0; k < f->worker_count; k++) {
             const struct freshness_worker *w = &f->workers[k];
             note_of_worker(w, note, sizeof note);
-            add_row(table, "", w->name, freshness_state_name(w->state), w->as_of_us,
-                    w->proven_at_us, note);
+            add_row(table, "", w->name, w->state, w->as_of_us, w->proven_at_us, note);
         }
     }
     if (table)

@@ -45,6 +45,7 @@ struct freshness_worker {
     int64_t proven_at_us; /* 0: never */
     int64_t behind;       /* stored files that it lacks; -1: not known */
     bool lost;            /* something was stored there, but is not there any more, or unknown */
+    int64_t had_us;       /* lost: the as_of_us of what was known to be there; 0: not known */
     bool clock_apart;     /* its clock and this machine's differ by more than a day */
     char error[512];
     /* What follows: FRESH, STALE or NEVER. */

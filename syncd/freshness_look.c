@@ -172,9 +172,11 @@ static void conclude(struct look *k)
     struct freshness_worker *w = k->facts;
     const struct part_ref *ref = k->best_us ? &k->best : &k->ahead;
     bool had = w->as_of_us > 0 || k->w->listing.count > 0;
+    int64_t had_us = w->as_of_us;
     w->as_of_us = k->best_us ? k->best_us : k->ahead_us;
     w->has_snapshot = w->as_of_us > 0;
     w->lost = had && !w->has_snapshot;
+    w->had_us = w->lost ? had_us : 0;
     if (w->has_snapshot)
         memcpy(w->snapshot, ref->id, sizeof w->snapshot);
     else if (w->lost)
@@ -190,8 +192,10 @@ static void take_absence(const struct session_worker *w, struct freshness_worker
 {
     bool silent = w->err.code == ERR_CONNECT || w->err.code == ERR_TIMEOUT;
     snprintf(facts->error, sizeof facts->error, "%s", w->err.message);
-    if (!silent)
+    if (!silent) {
+        facts->had_us = facts->as_of_us;
         facts->as_of_us = 0;
+    }
     facts->lost |= facts->as_of_us == 0;
 }
 

@@ -214,6 +214,31 @@ class TestRestore(Case):
                        expect=1)
         self.assertFalse(os.path.exists(target + self.db))
 
+    def test_verify_says_each_damage_once(self):
+        count = len(repository.parts(repository.of(self.w1)))
+        bad = {"its metadata": (-1, lambda p: p.size - 60), "a block": (0, lambda p: 200)}
+        for index, place in bad.values():
+            part = repository.parts(repository.of(self.w2))[index]
+            repository.damage(part, self.rng, at=place(part))
+        names = [repository.parts(repository.of(self.w2))[i].name for i, _ in bad.values()]
+        for _ in range(2):  # found, and known from before
+            said = self.house.text("verify", "db", "--read-data", expect=3)
+            lines = (said.stdout + said.stderr).splitlines()
+            for name in names:
+                about = [line for line in lines if name in line]
+                self.assertEqual(len(about), 1, lines)
+                self.assertEqual(about[0].count(name), 1, about)
+            self.assertTrue(any(line.startswith(f"w2: {count - 2} file") and
+                                "2 damaged" in line for line in lines), lines)
+        said = self.house.text("sync")
+        self.assertIn("w2: 2 files copied", said.stdout)
+        self.assertIn("w1: 0 files copied", said.stdout)
+        for worker in (self.w1, self.w2):
+            repository.damage(repository.parts(repository.of(worker))[0], self.rng, at=200)
+        said = self.house.text("verify", "db", "--read-data", expect=1)
+        self.assertIn("1 file is damaged or missing on every worker", said.stderr)
+        self.assertNotIn(" 1 files", said.stdout + said.stderr)
+
     def test_verify_without_reading_sees_sizes_and_absence(self):
         self.house.run("verify", "db")
         parts = repository.parts(repository.of(self.w2))

@@ -142,6 +142,8 @@ class TestInPlace(InPlaceCase):
         answer = self.leader_.run("restore", "--in-place", "--dry-run").json
         # (The copy's page 1 is not the source's own.)
         self.assertEqual([f["result"] for f in answer["files"]], ["would-restore"] * 2)
+        said = self.leader_.text("restore", "--in-place", "--dry-run").stdout
+        self.assertRegex(said, r"would restore 2 of 2 entries, [1-9][0-9.]* [KM]iB\n")
         terminal = Terminal(self.leader_.argv("restore", "--in-place"),
                             self.leader_.environment(), cwd=self.leader_.folder)
         self.addCleanup(terminal.close)

@@ -60,6 +60,21 @@ class Status(Case):
         source = self.status(leader, 4, env=self.at(2 * HOUR))["db"]
         self.assertEqual(self.states(source), ("stale", ["stale", "stale"]))
 
+    def test_both_repositories_are_gone(self):
+        """Stored it was, so "never" would be a lie: the text says that it is gone, and what it was."""
+        leader = self.two_workers(self.bank(size_bytes=MB))
+        leader.backup("db")
+        for worker in (self.w1, self.w2):
+            os.rename(repository.of(worker), repository.of(worker) + "-")
+        source = self.status(leader, 4)["db"]
+        self.assertEqual(self.states(source), ("stale", ["stale", "stale"]))
+        self.assertIsNone(source["as_of"])
+        rows = leader.text("status", expect=4).stdout.splitlines()[1:]
+        self.assertEqual(len(rows), 3, rows)
+        for row in rows:
+            self.assertRegex(row, r"stale +- +gone ")
+        self.assertRegex(rows[0], r"no worker holds what was stored \(as of 2\d\d\d-.*\) any more")
+
     def test_what_is_gone_is_not_fresh(self):
         """The catalog says that it is there; the worker shows that it is not."""
         db = self.bank(size_bytes=MB)
