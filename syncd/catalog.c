@@ -10,6 +10,7 @@
 
 #define PROOF_KEPT_US (400 * 86400 * US_PER_S)
 #define COMPACT_EVERY 64 /* runs: forgetting at each would touch further pages each time */
+#define HELD_AHEAD_US (600 * US_PER_S) /* clocks that are kept are not further apart */
 
 const char *run_state_name(enum run_state state)
 {
@@ -113,6 +114,15 @@ static int end_worker(struct catalog *c, const struct catalog_run *run,
     return note_held(c, run->source, w->worker, run->as_of_us, run->snapshot, e);
 }
 
+/* What is dated after the end of a run, and was stored before it, got its date from a clock that
+ * was ahead. It is no newer than this run, and must not become fresh when its date has come. */
+static int bound_held(struct catalog *c, const struct catalog_run *run, struct err *e)
+{
+    return sql_run(c, "UPDATE held SET as_of = ?2 WHERE source = ?1 AND as_of > ?2 + ?3",
+                   SQL_VALUES(SQL_T(run->source), SQL_I(run->ended_at_us), SQL_I(HELD_AHEAD_US)),
+                   NULL, NULL, e);
+}
+
 static int forget_old_runs(struct catalog *c, const struct catalog_run *run, struct err *e)
 {
     if (run->number % COMPACT_EVERY)
@@ -149,6 +159,8 @@ int catalog_run_end(struct catalog *c, const struct catalog_run *run,
         rc = end_run(c, run, e);
         for (size_t i = 0; i < worker_count && !rc; i++)
             rc = end_worker(c, run, &workers[i], e);
+        if (!rc)
+            rc = bound_held(c, run, e);
         if (!rc)
             rc = forget_old_runs(c, run, e);
         rc = sql_end(c, rc, e);

@@ -90,7 +90,19 @@ static int64_t latest_us(const struct look *k, const struct listed_part *p)
     return k->true_times ? p->mtime_us : label_us(p);
 }
 
-/* The last moment at which the snapshot was known to be the source's state. */
+/* When the earliest of the snapshots after it was begun, by that one's own clock. */
+static int64_t followed_us(const struct look *k, const struct listed_part *p)
+{
+    const struct listing *l = &k->w->listing;
+    int64_t us = INT64_MAX;
+    for (size_t i = (size_t)(p - l->parts) + 1; i < l->count; i++)
+        if (is_snapshot(k, &l->parts[i]) && part_order(&p->ref, &l->parts[i].ref) < 0)
+            us = MIN(us, label_us(&l->parts[i]) + US_PER_S); /* a label has whole seconds */
+    return us;
+}
+
+/* The last moment at which the snapshot was known to be the source's state. One that is dated after
+ * those that followed it was taken when the clock was ahead: it is not newer than they are. */
 static int64_t known_us(const struct look *k, const struct listed_part *p, const struct snapshot *s)
 {
     const struct freshness_worker *w = k->facts;
@@ -99,7 +111,7 @@ static int64_t known_us(const struct look *k, const struct listed_part *p, const
     int64_t as_of_us = s->section.as_of_us;
     bool moves = s->section.complete && p->mtime_us > as_of_us && k->true_times &&
                  p->mtime_us <= k->now_us + FRESHNESS_AHEAD_US;
-    return moves ? p->mtime_us : as_of_us;
+    return MIN(moves ? p->mtime_us : as_of_us, followed_us(k, p));
 }
 
 static int look_at(struct look *k, const struct listed_part *p, struct err *e)

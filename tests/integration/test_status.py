@@ -1,5 +1,6 @@
 """Freshness that cannot lie: `status` against real sshds, with and without a leader."""
 
+import glob
 import os
 import re
 import shutil
@@ -156,6 +157,27 @@ class Status(Case):
         source = self.status(leader, 4, env=self.at(-5 * HOUR))["db"]
         self.assertEqual(source["state"], "stale")
         self.status(leader, 0)
+
+    def test_a_date_ahead_is_no_promise(self):
+        """Stored while the clock was 20 hours ahead: when that moment has come, it is not fresh."""
+        db = self.bank(size_bytes=MB)
+        leader = self.two_workers(db)
+        leader.backup("db", env=self.at(20 * HOUR))
+        self.commit(db)
+        self.w2.kill()
+        leader.backup("db", expect=3)
+        self.w1.kill()
+        leader.backup("db", expect=1)
+        late = self.at(20 * HOUR + 600)
+        source = self.status(leader, 4, env=late)["db"]  # by the catalog alone
+        self.assertEqual(self.states(source), ("stale", ["stale", "stale"]))
+        self.w1.start()
+        source = self.status(leader, 4, env=late)["db"]
+        self.assertEqual(self.states(source), ("stale", ["stale", "stale"]))
+        for file in glob.glob(os.path.join(leader.state_dir, "catalog.db*")):
+            os.unlink(file)
+        source = self.status(leader, 4, env=late)["db"]  # by what lies on the worker alone
+        self.assertEqual(source["workers"][0]["state"], "stale")
 
     def test_without_workers_the_catalog_tells_and_without_both_nothing(self):
         db = self.bank(size_bytes=MB)
