@@ -177,13 +177,19 @@ static int end_entry(struct reading *r, struct entry *n, struct err *e)
     return 0;
 }
 
-/* Encrypted by somebody, or its first page is gone: not what is to take the place of its last good
- * state. (An empty file is how SQLite begins one.) */
-static int no_database(const struct tree_item *item, struct err *e)
+/* Encrypted by somebody, its first page gone, or all of it, as a power cut leaves a file: not what
+ * is to take the place of its last good state. (An empty file is how SQLite begins one, too; that
+ * one fails until something is in it.) */
+static int no_database(const struct tree_item *item, off_t size, struct err *e)
 {
-    err_set(e, ERR_SOURCE, item->path,
-            "%s was a database and is none any more: it is encrypted, or its first page is damaged",
-            item->path);
+    if (size == 0)
+        err_set(e, ERR_SOURCE, item->path, "%s was a database and is an empty file now",
+                item->path);
+    else
+        err_set(e, ERR_SOURCE, item->path,
+                "%s was a database and is none any more: it is encrypted, or its first page is "
+                "damaged",
+                item->path);
     return err_hint(e,
                     "`syncd restore --path` brings its last good state back. If it is meant to be "
                     "another kind of file, give it another name.");
@@ -205,7 +211,7 @@ static int open_for_reading(struct reading *r, struct err *e)
         return changed(r, e);
     if (is_database(r->fd, &r->st, &kind))
         return 1;
-    return r->f->was_database && r->st.st_size > 0 ? no_database(item, e) : 0;
+    return r->f->was_database ? no_database(item, r->st.st_size, e) : 0;
 }
 
 static int take_once(struct tree_file *f, uint8_t *buffer, struct entry *ret, struct err *e)

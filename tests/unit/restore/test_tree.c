@@ -361,6 +361,27 @@ static void a_second_name_does_not_hide_the_wal(void **state)
     assert_true(w->result.complete);
 }
 
+/* As a power cut leaves it: what it was is kept, and time does not confirm that it is empty. */
+static void an_emptied_database_keeps_its_last_state(void **state)
+{
+    struct lab *w = *state;
+    make_databases();
+    lab_backup(w);
+    struct bytes a = content(a_db);
+    assert_int_equal(truncate(a_db, 0), 0);
+    for (int i = 0; i < 2; i++) {
+        sql_on(b_db, "UPDATE t SET v = randomblob(900) WHERE id = 7");
+        lab_backup(w);
+        assert_int_equal(w->result.failed_count, 1);
+        assert_int_equal(w->result.carried_count, 1);
+    }
+    restore_to(w, "emptied");
+    assert_restored(w, a_db, a, HEAD);
+    sql_on(a_db, "CREATE TABLE t(v)"); /* begun anew */
+    lab_backup(w);
+    assert_true(w->result.complete);
+}
+
 /* What has never been stored is in no state at all, so the source does not get fresher by a run
  * that leaves it out. */
 static void what_was_never_stored_holds_the_source_back(void **state)
@@ -396,6 +417,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_changed_back_outlives_a_failure_beside_it, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_second_name_does_not_hide_the_wal, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_emptied_database_keeps_its_last_state, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_never_stored_holds_the_source_back, setup,
                                         teardown),
     };
