@@ -61,7 +61,8 @@ static bool has_room(const char *path)
 static bool is_in_memory(const char *path)
 {
     struct statfs fs;
-    return statfs(path, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+    return statfs(path, &fs) == 0 &&
+           ((uint32_t)fs.f_type == TMPFS_MAGIC || (uint32_t)fs.f_type == RAMFS_MAGIC);
 }
 
 /* All places in memory come before all others: a card must not be worn out by this. */
