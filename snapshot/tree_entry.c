@@ -297,13 +297,17 @@ static bool is_displaced(const struct tree *t, const char *path)
 
 int tree_vanish(struct tree *t, struct entry *before, struct err *e)
 {
-    int64_t now_us = clock_now_us(), since_us = signature_missing_since(&before->signature);
-    bool confirmed = before->carried && since_us && now_us - since_us >= MISSING_CONFIRMED_US;
+    int64_t since_us = before->carried ? signature_missing_since(&before->signature) : 0;
+    if (!t->steady.from_us)
+        steady_open(t->o.dir, &t->steady);
+    int64_t passed_us = since_us ? steady_passed_us(&t->steady, since_us) : -1;
+    bool confirmed = passed_us >= MISSING_CONFIRMED_US;
     t->totals.gone++;
     t->vanished_count++;
     if (confirmed || is_displaced(t, before->path))
         return 0;
-    if (!since_us || !before->carried) {
+    if (passed_us < 0) {
+        int64_t now_us = steady_now_us(&t->steady);
         int rc = signature_set_missing(&before->signature, now_us, e);
         if (rc)
             return rc;

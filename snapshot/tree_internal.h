@@ -5,6 +5,7 @@
 
 #include "snapshot/id_table.h"
 #include "snapshot/plan.h"
+#include "snapshot/steady.h"
 #include "snapshot/tree.h"
 #include "snapshot/tree_roots.h"
 #include "snapshot/tree_walk.h"
@@ -75,7 +76,8 @@ struct tree {
     struct id_table *linked_before; /* path -> place in o.parent, of the parent's such files */
     size_t parent_entries;          /* of what is covered still */
     size_t vanished_count;
-    bool keep_vanished; /* all of them; else only those that are waiting for confirmation */
+    struct steady steady; /* from_us 0: not asked yet */
+    bool keep_vanished;   /* all of them; else only those that are waiting for confirmation */
     size_t special_count;
     struct source_totals totals;
 };

@@ -6,9 +6,9 @@
 #include <string.h>
 #include <time.h>
 
-static int64_t offset_from_environment(void)
+static int64_t offset_from_environment(const char *name)
 {
-    const char *text = getenv("SYNCD_TEST_CLOCK_OFFSET_S");
+    const char *text = getenv(name);
     return text ? strtoll(text, NULL, 10) * US_PER_S : 0;
 }
 
@@ -21,12 +21,17 @@ static int64_t read_clock(clockid_t id)
 
 int64_t clock_now_us(void)
 {
-    return read_clock(CLOCK_REALTIME) + offset_from_environment();
+    return read_clock(CLOCK_REALTIME) + offset_from_environment("SYNCD_TEST_CLOCK_OFFSET_S");
 }
 
 int64_t clock_mono_us(void)
 {
     return read_clock(CLOCK_MONOTONIC);
+}
+
+int64_t clock_boot_us(void)
+{
+    return read_clock(CLOCK_BOOTTIME) + offset_from_environment("SYNCD_TEST_BOOT_OFFSET_S");
 }
 
 static int64_t floor_seconds(int64_t t_us)

@@ -16,6 +16,10 @@ int64_t clock_now_us(void);
 /* Monotonic, never moved; for deadlines and durations. */
 int64_t clock_mono_us(void);
 
+/* How long the machine has been up, asleep or not. A test may move it by SYNCD_TEST_BOOT_OFFSET_S.
+ */
+int64_t clock_boot_us(void);
+
 #define CLOCK_TEXT_SIZE 40
 
 /* "2026-11-21T04:53:00Z" (RFC 3339, UTC, whole seconds, rounded down). */

@@ -147,6 +147,8 @@ class TestTree(Case):
             shutil.rmtree(f"{self.src}/d{i}")
         self.assertFalse(leader.backup("t", expect=3)["complete"])
         self.assertEqual(len(os.listdir(self.out(leader, "kept"))), 6)
-        later = {"SYNCD_TEST_CLOCK_OFFSET_S": "3700"}
+        jumped = {"SYNCD_TEST_CLOCK_OFFSET_S": "172800"}
+        self.assertFalse(leader.backup("t", expect=3, env=jumped)["complete"])
+        later = {"SYNCD_TEST_BOOT_OFFSET_S": "3700"}
         self.assertTrue(leader.backup("t", env=later)["complete"])
         self.assertEqual(os.listdir(self.out(leader, "gone")), ["d5"])
