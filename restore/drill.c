@@ -65,6 +65,12 @@ static void sweep(const char *dir)
         closedir(d);
 }
 
+/* What hinders a drill says nothing about what it was to prove. */
+static int hindrance(int rc, struct err *e)
+{
+    return rc == ERR_NOT_FOUND ? e->code = ERR_IO : rc;
+}
+
 /* Leaves *ret without a path when there is no room for `bytes`. */
 static int scratch_begin(const char *dir, uint64_t bytes, struct scratch *ret, struct err *e)
 {
@@ -75,7 +81,7 @@ static int scratch_begin(const char *dir, uint64_t bytes, struct scratch *ret, s
     if (!dir)
         return 0;
     if (statvfs(dir, &vfs) < 0)
-        return err_sys(e, errno, dir, "cannot use scratch_dir %s", dir);
+        return hindrance(err_sys(e, errno, dir, "cannot use scratch_dir %s", dir), e);
     if ((uint64_t)vfs.f_bavail * vfs.f_frsize < bytes + SCRATCH_SPARE_BYTES)
         return 0;
     io_random(random, sizeof random);
@@ -87,7 +93,7 @@ static int scratch_begin(const char *dir, uint64_t bytes, struct scratch *ret, s
     ret->fd = io_open(ret->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
     if (ret->fd >= 0 && flock(ret->fd, LOCK_EX | LOCK_NB) == 0)
         return 0;
-    int rc = err_sys(e, errno, dir, "cannot make a file in scratch_dir %s", dir);
+    int rc = hindrance(err_sys(e, errno, dir, "cannot make a file in scratch_dir %s", dir), e);
     scratch_end(ret);
     return rc;
 }

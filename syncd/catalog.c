@@ -100,6 +100,15 @@ static int note_held(struct catalog *c, const char *source, const char *worker, 
                    NULL, NULL, e);
 }
 
+static int forget_unproven(struct catalog *c, const char *source, const char *worker,
+                           const uint8_t *snapshot, struct err *e)
+{
+    return sql_run(c,
+                   "DELETE FROM unproven WHERE source = ?1 AND worker = ?2"
+                   " AND (?3 IS NULL OR snapshot = ?3)",
+                   SQL_VALUES(SQL_T(source), SQL_T(worker), SQL_ID(snapshot)), NULL, NULL, e);
+}
+
 static int end_worker(struct catalog *c, const struct catalog_run *run,
                       const struct catalog_run_worker *w, struct err *e)
 {
@@ -111,7 +120,8 @@ static int end_worker(struct catalog *c, const struct catalog_run *run,
                      NULL, NULL, e);
     if (rc || !w->stored || !run->has_snapshot)
         return rc;
-    return note_held(c, run->source, w->worker, run->as_of_us, run->snapshot, e);
+    rc = forget_unproven(c, run->source, w->worker, run->snapshot, e);
+    return rc ? rc : note_held(c, run->source, w->worker, run->as_of_us, run->snapshot, e);
 }
 
 /* What is dated after the end of a run, and was stored before it, got its date from a clock that
@@ -417,6 +427,52 @@ int catalog_held_lost(struct catalog *c, const char *source, const char *worker,
                    SQL_VALUES(SQL_T(source), SQL_T(worker)), NULL, NULL, e);
 }
 
+int catalog_held_learn(struct catalog *c, const char *source, const char *worker,
+                       const struct catalog_held *was, const struct catalog_held *is, struct err *e)
+{
+    return run_one(c,
+                   "INSERT INTO held(source, worker, as_of, snapshot) VALUES(?1, ?2, ?3, ?4)"
+                   " ON CONFLICT DO UPDATE SET as_of = ?3, snapshot = ?4,"
+                   " proven_at = CASE WHEN ?4 IS NULL THEN 0 ELSE proven_at END"
+                   " WHERE as_of = ?5 AND snapshot IS ?6",
+                   SQL_VALUES(SQL_T(source), SQL_T(worker), SQL_I(is->as_of_us),
+                              SQL_ID(is->has_snapshot ? is->snapshot : NULL), SQL_I(was->as_of_us),
+                              SQL_ID(was->has_snapshot ? was->snapshot : NULL)),
+                   NULL, NULL, e);
+}
+
+int catalog_unproven_add(struct catalog *c, const char *source, const char *worker,
+                         const uint8_t snapshot[CATALOG_ID], int64_t now_us, struct err *e)
+{
+    int rc = run_one(c, "DELETE FROM unproven WHERE source = ?1 AND at < ?2",
+                     SQL_VALUES(SQL_T(source), SQL_I(now_us - PROOF_KEPT_US)), NULL, NULL, e);
+    if (!rc)
+        rc = run_one(
+            c,
+            "INSERT OR REPLACE INTO unproven(source, worker, snapshot, at) VALUES(?1, ?2, ?3, ?4)",
+            SQL_VALUES(SQL_T(source), SQL_T(worker), SQL_ID(snapshot), SQL_I(now_us)), NULL, NULL,
+            e);
+    return rc;
+}
+
+bool catalog_unproven_has(struct catalog *c, const char *source, const char *worker,
+                          const uint8_t snapshot[CATALOG_ID])
+{
+    int64_t known = 0;
+    int rc = run_one(
+        c, "SELECT COUNT(*) FROM unproven WHERE source = ?1 AND worker = ?2 AND snapshot = ?3",
+        SQL_VALUES(SQL_T(source), SQL_T(worker), SQL_ID(snapshot)), first_number, &known, NULL);
+    return !rc && known > 0;
+}
+
+int catalog_unproven_clear(struct catalog *c, const char *source, const char *worker, struct err *e)
+{
+    pthread_mutex_lock(&c->mutex);
+    int rc = forget_unproven(c, source, worker, NULL, e);
+    pthread_mutex_unlock(&c->mutex);
+    return rc;
+}
+
 int catalog_proven_set(struct catalog *c, const char *source, const char *worker,
                        const uint8_t snapshot[CATALOG_ID], int64_t proven_at_us, struct err *e)
 {
@@ -431,6 +487,9 @@ int catalog_proven_set(struct catalog *c, const char *source, const char *worker
                     " ON CONFLICT DO UPDATE SET at = ?4",
                     SQL_VALUES(SQL_T(source), SQL_T(worker), SQL_ID(snapshot), SQL_I(proven_at_us)),
                     NULL, NULL, e);
+    if (!rc)
+        rc = run_one(c, "DELETE FROM unproven WHERE source = ?1 AND worker = ?2 AND snapshot = ?3",
+                     SQL_VALUES(SQL_T(source), SQL_T(worker), SQL_ID(snapshot)), NULL, NULL, e);
     if (!rc)
         rc = run_one(c, "DELETE FROM proofs WHERE source = ?1 AND at < ?2",
                      SQL_VALUES(SQL_T(source), SQL_I(proven_at_us - PROOF_KEPT_US)), NULL, NULL, e);

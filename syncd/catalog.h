@@ -145,6 +145,19 @@ int catalog_held_set(struct catalog *c, const char *source, const char *worker, 
                      const uint8_t snapshot[CATALOG_ID], struct err *e);
 /* The worker was found not to hold what it was known to hold. */
 int catalog_held_lost(struct catalog *c, const char *source, const char *worker, struct err *e);
+/* A look at the worker shows that it holds `is` (nothing whole, where that has no snapshot). Noted
+ * only where the catalog still says what it said before the look, `was`. */
+int catalog_held_learn(struct catalog *c, const char *source, const char *worker,
+                       const struct catalog_held *was, const struct catalog_held *is,
+                       struct err *e);
+/* A drill showed that this worker's copy of that snapshot does not come back. So it is until it is
+ * proven, a run finds it in order, or (clear) something was mended there. */
+int catalog_unproven_add(struct catalog *c, const char *source, const char *worker,
+                         const uint8_t snapshot[CATALOG_ID], int64_t now_us, struct err *e);
+bool catalog_unproven_has(struct catalog *c, const char *source, const char *worker,
+                          const uint8_t snapshot[CATALOG_ID]);
+int catalog_unproven_clear(struct catalog *c, const char *source, const char *worker,
+                           struct err *e);
 /* That worker's copy of that snapshot was proven. Proofs are forgotten after 400
  * days. */
 int catalog_proven_set(struct catalog *c, const char *source, const char *worker,

@@ -50,7 +50,9 @@ static const char later_schema[] =
     "CREATE TABLE IF NOT EXISTS verified(worker TEXT, source TEXT, part TEXT, at INTEGER NOT NULL,"
     "  PRIMARY KEY(worker, source, part)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS proofs(source TEXT, snapshot BLOB, worker TEXT,"
-    "  at INTEGER NOT NULL, PRIMARY KEY(source, snapshot, worker)) STRICT, WITHOUT ROWID;";
+    "  at INTEGER NOT NULL, PRIMARY KEY(source, snapshot, worker)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS unproven(source TEXT, worker TEXT, snapshot BLOB,"
+    "  at INTEGER NOT NULL, PRIMARY KEY(source, worker, snapshot)) STRICT, WITHOUT ROWID;";
 
 static int execute(struct catalog *c, const char *sql, struct err *e)
 {

@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "syncd/catalog.h"
 #include "syncd/command.h"
 #include "syncd/commands.h"
+#include "syncd/held.h"
 #include "syncd/lock.h"
 #include "syncd/progress.h"
 #include "syncd/report.h"
@@ -39,6 +41,20 @@ static void add_result(struct syncing *y, size_t worker, const struct sync_worke
     y->failed += r->err.code != 0;
 }
 
+/* By the lists of now, while no backup runs. */
+static void note_held(struct syncing *y, const char *source, const struct upkeep_sync *sync)
+{
+    struct err e = ERR_INIT;
+    struct held held;
+    for (size_t i = 0; i < y->s->worker_count; i++)
+        if (sync->workers[i] && sync->workers[i]->mended &&
+            catalog_unproven_clear(y->s->catalog, source, y->s->workers[i].conf->name, &e))
+            report_warning(y->report, &e);
+    held_begin(y->s, source, &held);
+    if (session_list(y->s, source, &e) == 0)
+        held_learn(y->s, source, &held);
+}
+
 static int sync_one(struct syncing *y, const char *source, struct err *e)
 {
     struct upkeep u = {.s = y->s, .report = y->report, .source = source};
@@ -65,6 +81,8 @@ static int sync_one(struct syncing *y, const char *source, struct err *e)
         report_error(y->report, &newer);
         y->failed++;
     }
+    if (rc == 0)
+        note_held(y, source, &sync);
     upkeep_sync_free(&sync);
     upkeep_free(&u);
     lock_release(u.lock);

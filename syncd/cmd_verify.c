@@ -11,6 +11,7 @@
 #include "syncd/command.h"
 #include "syncd/commands.h"
 #include "syncd/drilling.h"
+#include "syncd/held.h"
 #include "syncd/progress.h"
 #include "syncd/report.h"
 #include "syncd/session.h"
@@ -235,6 +236,7 @@ static int read_percent(const struct command_args *args, unsigned *ret, struct e
 static int verify_all(struct verifying *v, const struct command_args *args, struct err *e)
 {
     int rc = 0;
+    struct held held;
     const char *named = args->word_count ? args->words[0] : NULL;
     if (named && !conf_find_source(v->s->conf, named))
         return choose_no_source(v->s->conf, named, e);
@@ -242,9 +244,11 @@ static int verify_all(struct verifying *v, const struct command_args *args, stru
         const char *source = v->s->conf->sources[i].name;
         if (named && strcmp(named, source) != 0)
             continue;
+        held_begin(v->s, source, &held);
         rc = verify_one(v, source, e);
         if (rc == 0)
             rc = drill_one(v, source, e);
+        held_learn(v->s, source, &held);
     }
     return rc;
 }

@@ -120,6 +120,24 @@ static void note_proven(struct drilling *d)
         report_warning(d->u.report, &e);
 }
 
+/* Whether the failure speaks against what is stored, and not of what hindered the drill. */
+static bool shows_damage(const struct drilling *d, const struct err *e)
+{
+    bool damage = e->code == ERR_DAMAGED || e->code == ERR_NOT_FOUND || e->code == ERR_FOREIGN;
+    return d->result.bad > 0 || (damage && !d->result.hindered);
+}
+
+static void note_unproven(struct drilling *d)
+{
+    struct err e = ERR_INIT;
+    runtime_dir_forget(d->u.s->conf->state_dir, d->u.s->repository.id, d->u.source);
+    if (d->snapshot.part_count == 0) /* the damage itself is noted */
+        return;
+    if (catalog_unproven_add(d->u.s->catalog, d->u.source, d->worker->conf->name,
+                             d->snapshot.ref.id, clock_now_us(), &e))
+        report_warning(d->u.report, &e);
+}
+
 static json_t *to_json(const struct drilling *d, bool proven)
 {
     const struct drill_result *r = &d->result;
@@ -190,8 +208,8 @@ static int drill_worker(struct drilling *d, int *ret, struct err *e)
                    d->u.source);
     else if (rc)
         report_error(d->u.report, &own);
-    if (d->result.bad)
-        runtime_dir_forget(d->u.s->conf->state_dir, d->u.s->repository.id, d->u.source);
+    if (*ret < 0 && shows_damage(d, &own))
+        note_unproven(d);
     if (*ret > 0) {
         note_proven(d);
         say_proven(d);

@@ -52,6 +52,9 @@ static bool is_snapshot(const struct look *k, const struct listed_part *p)
 static bool is_damaged(const struct look *k, const struct snapshot *s)
 {
     char stem[PART_NAME_SIZE];
+    if (k->s->catalog &&
+        catalog_unproven_has(k->s->catalog, k->f->source, k->w->conf->name, s->ref.id))
+        return true;
     for (size_t i = 0; k->s->catalog && i < s->part_count; i++) {
         upkeep_stem(&s->parts[i], stem);
         if (catalog_damage_has(k->s->catalog, k->w->conf->name, k->f->source, stem))
@@ -84,10 +87,10 @@ static bool has_true_times(const struct look *k)
     return wrong == 0 || 2 * wrong < pairs;
 }
 
-/* The latest moment that the snapshot can be known for. */
+/* The latest moment that the snapshot can be known for; both times have whole seconds. */
 static int64_t latest_us(const struct look *k, const struct listed_part *p)
 {
-    return k->true_times ? p->mtime_us : label_us(p);
+    return (k->true_times ? p->mtime_us : label_us(p)) + US_PER_S - 1;
 }
 
 /* When the earliest of the snapshots after it was begun, by that one's own clock. */
@@ -183,7 +186,7 @@ static void conclude(struct look *k)
 {
     struct freshness_worker *w = k->facts;
     const struct part_ref *ref = k->best_us ? &k->best : &k->ahead;
-    bool had = w->as_of_us > 0 || k->w->listing.count > 0;
+    bool had = w->lost || w->as_of_us > 0 || k->w->listing.count > 0;
     int64_t had_us = w->as_of_us;
     w->as_of_us = k->best_us ? k->best_us : k->ahead_us;
     w->has_snapshot = w->as_of_us > 0;

@@ -40,6 +40,20 @@ class DrillCase(Case):
     def newest(self, worker):
         return repository.parts(repository.of(worker), "db", "snap")[-1]
 
+    def states(self, leader):
+        """By what the workers show and by what the catalog knows, which is all that the daemon
+        goes by: they are to say the same."""
+        def ask():
+            state, = leader.run("status", expect=(0, 3, 4)).json["sources"]
+            return [state["state"], *(w["state"] for w in state["workers"])]
+        shown = ask()
+        for worker in (self.w1, self.w2):
+            worker.kill()
+        self.assertEqual(ask(), shown)
+        for worker in (self.w1, self.w2):
+            worker.start()
+        return shown
+
 
 @at_level("quick")
 class TestDrill(DrillCase):
@@ -125,6 +139,46 @@ class TestDrill(DrillCase):
             repository.damage(repository.parts(repository.of(worker))[0], self.rng, at=200)
         self.drill(leader, expect=1)
 
+    def test_what_is_damaged_is_not_fresh(self):
+        leader = self.house()
+        leader.backup("db")
+        for how in ("--drill", "--read-data"):
+            self.assertEqual(self.states(leader), ["fresh", "fresh", "fresh"])
+            repository.damage(self.newest(self.w1), self.rng, at=200)
+            leader.run("verify", how, expect=3)
+            self.assertEqual(self.states(leader), ["degraded", "stale", "fresh"])
+            leader.run("sync")
+        self.assertEqual(self.states(leader), ["fresh", "fresh", "fresh"])
+        os.unlink(self.newest(self.w2).path)
+        leader.run("verify", expect=3)
+        self.assertEqual(self.states(leader), ["degraded", "fresh", "stale"])
+        leader.run("sync")
+        self.assertEqual(self.states(leader), ["fresh", "fresh", "fresh"])
+
+    def test_a_worker_that_was_caught_up_is_fresh(self):
+        leader = self.house()
+        leader.backup("db")
+        self.w2.kill()
+        self.commit()
+        leader.backup("db", expect=3)
+        self.w2.start()
+        leader.run("sync")
+        newest = leader.snapshots("db")[-1]["id"]
+        catalog = sqlite3.connect(os.path.join(leader.state_dir, "catalog.db"))
+        held = catalog.execute("SELECT worker, lower(hex(snapshot)), as_of FROM held").fetchall()
+        catalog.close()
+        self.assertEqual({h[:2] for h in held}, {("w1", newest), ("w2", newest)})
+        self.assertEqual(len({h[2] for h in held}), 1)
+
+    def test_what_hinders_a_drill_says_nothing(self):
+        scratch = self.path("scratch")
+        os.mkdir(scratch)
+        leader = self.house(scratch_dir=scratch)
+        leader.backup("db")
+        os.rmdir(scratch)
+        leader.run("verify", "--drill", expect=1)
+        self.assertEqual(self.states(leader), ["fresh", "fresh", "fresh"])
+
     def test_a_worker_away(self):
         leader = self.house()
         leader.backup("db")
@@ -149,6 +203,16 @@ class TestMore(DrillCase):
         leader.backup("db")
         drills = self.drill(leader, expect=1)
         self.assertIn("SQLite's check", drills["w1"]["failed_entries"][0]["reason"])
+        self.assertEqual(self.states(leader), ["stale", "stale", "stale"])
+        leader.run("sync")
+        self.assertEqual(self.states(leader), ["stale", "stale", "stale"])
+        live = bank.connect(self.db)
+        live.execute("PRAGMA writable_schema=1")
+        live.execute("UPDATE sqlite_schema SET sql='CREATE INDEX victims ON victim(a)' "
+                     "WHERE name='victims'")
+        live.close()
+        leader.backup("db")
+        self.assertEqual(self.states(leader), ["fresh", "fresh", "fresh"])
 
     def test_scratch_dir_that_is_too_small(self):
         leader = self.house(scratch_dir="/proc/self")  # no file can be made there
