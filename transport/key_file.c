@@ -131,6 +131,7 @@ int key_file_read(const char *path, struct buf *ret, enum key_kind *ret_kind, st
         return err_sys(e, errno, path, "cannot read the key %s", path);
     if (n > KEY_FILE_LIMIT)
         return err_set(e, ERR_LIMIT, path, "%s is too large to be a key", path);
+    at[n] = 0; /* libssh2 1.10 asks strlen where the key ends, whatever length it was given */
     *ret_kind = key_kind_of(at, (size_t)n);
     return 0;
 }

@@ -17,8 +17,8 @@ enum key_kind {
     KEY_UNREADABLE /* no key at all */
 };
 
-/* Reads the file into *ret (which the caller should wipe) and tells its kind. ERR_PERMISSION when
- * others can read it or it is not ours, ERR_NOT_FOUND, ERR_IO, ERR_LIMIT. */
+/* Reads the file into *ret (which the caller should wipe; a 0 follows) and tells its kind.
+ * ERR_PERMISSION when others can read it or it is not ours, ERR_NOT_FOUND, ERR_IO, ERR_LIMIT. */
 int key_file_read(const char *path, struct buf *ret, enum key_kind *ret_kind, struct err *e);
 
 /* The kind of key in these bytes. */
