@@ -433,6 +433,7 @@ static int stage(struct in_place *r, struct err *e)
     struct restore_params p = {.pool = r->p->pool,
                                .snapshot = r->p->snapshot,
                                .target = target,
+                               .shown = r->run.shown,
                                .base = "/",
                                .entries = r->look->entries,
                                .wish = wish_of,

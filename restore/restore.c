@@ -229,7 +229,11 @@ static int open_root(struct restoring *r, bool create, struct err *e)
     r->root_fd = io_open(r->root, O_RDONLY | O_DIRECTORY, 0);
     if (r->root_fd < 0 && (create || errno != ENOENT || !r->p->target))
         return err_sys(e, errno, r->root, "cannot open the folder %s", r->root);
-    return 0;
+    if (!r->p->shown)
+        return 0;
+    free(r->root);
+    r->root = strdup(r->p->shown);
+    return r->root ? 0 : err_nomem(e);
 }
 
 typedef int restore_entry_fn(struct restoring *r, struct entry *n, struct err *e);

@@ -46,6 +46,7 @@ struct restore_params {
     const char *const *globs; /* entries' paths must match one (fnmatch, as a whole or in their last
                                  component); NULL: all */
     const char *target;       /* folder; made when missing; or NULL */
+    const char *shown;        /* what messages call that folder; NULL: as it is */
     const char *output;       /* file, or "-" for stdout (fd 1); exactly one of the two is given */
     const char
         *scratch_dir; /* for "-": where the image is put together; NULL: $TMPDIR or /var/tmp */

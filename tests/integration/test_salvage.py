@@ -152,7 +152,9 @@ class TestTargets(SalvageCase):
             f.write(bytes(2_600_000))
         before = read(db)
         result = self.house.run("restore", "disk", "--in-place", "--yes", expect=1)
-        self.assertEqual(result.json["errors"][-1]["code"], "no-space")
+        error = result.json["errors"][-1]
+        self.assertEqual(error["code"], "no-space")
+        self.assertTrue(error["message"].startswith(disk + "/.syncd-restore/"), error["message"])
         self.assertEqual(read(db), before)
         self.assertEqual(sorted(os.listdir(disk)), ["file", "fill", "x.sqlite"])
 
