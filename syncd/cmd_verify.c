@@ -35,10 +35,11 @@ struct verifying {
     struct totals totals[CONF_MAX_WORKERS];
     uint64_t mendable, unmendable, newer;
     size_t failed;
-    json_t *drills; /* NULL: none is asked for */
-    size_t unproven, unprovable,
-        hindered; /* drills that failed; of these, of sources that no worker proves; of
-                     these, where only drill_database stood in the way */
+    json_t *drills;    /* NULL: none is asked for */
+    size_t unproven;   /* drills that failed */
+    size_t unprovable; /* sources that no worker proves; of these: */
+    size_t hindered;   /* where only drill_database stood in the way */
+    size_t unlisted;   /* where no worker has the list of entries whole */
 };
 
 static void on_total(void *arg, const struct store *s, uint64_t bytes)
@@ -148,6 +149,7 @@ static int drill_one(struct verifying *v, const char *source, struct err *e)
     int rc = drilling_source(v->s, v->report, source, v->drills, &r, e);
     v->unproven += r.failed;
     v->unprovable += r.failed > 0 && r.proven == 0;
+    v->unlisted += r.failed > 0 && r.proven == 0 && r.listed == 0;
     v->hindered += r.failed > 0 && r.failed == r.hindered && r.proven == 0;
     return rc;
 }
@@ -166,8 +168,12 @@ static int judge_unprovable(struct verifying *v)
     }
     err_set(&e, ERR_DAMAGED, NULL, "of %zu source%s the newest snapshot comes back from no worker",
             v->unprovable, show_plural(v->unprovable));
-    err_hint(&e, "The next backup sends what the source still holds again; `syncd restore --at` "
-                 "reaches an older snapshot, --salvage what is whole of this one.");
+    err_hint(&e,
+             "The next backup sends what the source still holds again; `syncd restore --at` "
+             "reaches an older snapshot, %s.",
+             v->unlisted == v->unprovable ? "but --salvage nothing of this one, whose list of "
+                                            "entries is damaged"
+                                          : "--salvage what is whole of this one");
     report_error(v->report, &e);
     return EXIT_NOTHING;
 }

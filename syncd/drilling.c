@@ -235,6 +235,7 @@ int drilling_source(struct session *s, struct report *report, const char *source
         ret->proven += outcome > 0;
         ret->failed += outcome < 0;
         ret->hindered += outcome < 0 && d.result.hindered && d.result.bad == 0;
+        ret->listed += outcome < 0 && d.result.entries > 0;
         ret->restore_us[i] = outcome > 0 ? d.result.read_us : 0;
         json_decref(d.bad);
         snapshot_free(&d.snapshot);

@@ -16,6 +16,7 @@ struct session;
 struct drilling_result {
     size_t proven, failed; /* workers; one without a snapshot of the source is neither */
     size_t hindered;       /* of the failed: only drill_database stood in the way */
+    size_t listed;         /* of the failed: the list of entries came back */
     int64_t
         restore_us[CONF_MAX_WORKERS]; /* what a restore of the source takes at least; 0: unknown */
 };

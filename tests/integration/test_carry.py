@@ -182,6 +182,8 @@ class TestCarry(Case):
             self.assertIn("syncd snapshots", error["hint"])
             self.assertIn("--salvage cannot help", error["hint"])
         self.assertFalse(os.path.exists(self.path("out")))
+        error = self.house.run("verify", "--drill", expect=1).json["errors"][-1]
+        self.assertIn("--salvage nothing of this one", error["hint"])
         ids = [s["id"] for s in self.house.snapshots("t")]
         self.assertIn(older.id, ids)
         self.came_back("--snapshot", older.id)

@@ -137,7 +137,8 @@ class TestDrill(DrillCase):
         self.assertTrue(all(d["proven"] for d in self.drill(leader).values()))
         for worker in (self.w1, self.w2):
             repository.damage(repository.parts(repository.of(worker))[0], self.rng, at=200)
-        self.drill(leader, expect=1)
+        error = leader.run("verify", "db", "--drill", expect=1).json["errors"][-1]
+        self.assertIn("--salvage what is whole of this one", error["hint"])
 
     def test_what_is_damaged_is_not_fresh(self):
         leader = self.house()
