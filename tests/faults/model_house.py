@@ -1,8 +1,9 @@
-"""What test_model.py knows of the workers and of each snapshot, and what it holds against the program's
-answers. The oracle is the source's model and the names in the workers' folders."""
+"""What test_model.py knows of the workers and of each snapshot, and what it holds against the
+program's answers. The oracle is the source's model and the names in the workers' folders."""
 
 import dataclasses
 import datetime
+import json
 import os
 import random
 import shutil
@@ -82,7 +83,7 @@ class House:
         case.addCleanup(self.leader.close)
         self.leader.shift, self.leader.memory = shift_library(case), self.memory
         self.records, self.past = {}, {}
-        self.noted = True  # all damage that there is has been seen by a verify that the catalog knows
+        self.noted = True  # the catalog knows of all damage that there is
         self.is_behind = False  # the clock has been put back
         self.timeline = []
         self.count = dict.fromkeys(("backups", "unchanged", "killed", "snapshots", "restores",
@@ -117,7 +118,7 @@ class House:
     def command(self, *args, expect):
         result = self.leader.start(*args, json_output=True).wait(60)
         self.need(result.exit in expect, f"exit {result.exit}, not one of {expect}: {result}")
-        result.json = repository_json(result)
+        result.json = answer_of(result)
         self.log.append(f"      {brief(args)}: exit {result.exit}")
         return result
 
@@ -126,7 +127,7 @@ class House:
             del self.records[snapshot]
 
     def pass_time(self, rng):
-        """So that what was changed is older than two seconds, and nothing else happens in between."""
+        """So that what was changed is older than two seconds."""
         self.leader.ahead_s += rng.choice((5, 5, 60, 600, 7200))
         self.timeline.append((self.leader.now(), self.source.states(), self.source.failing()))
 
@@ -193,8 +194,9 @@ class House:
         self.need(snapshot in self.records, f"no worker has {snapshot}, which was reported: {said}")
         record = self.records[snapshot]
         self.count["consolidated"] += said["consolidated"]
-        self.log.append(f"      {snapshot[:12]} {'unchanged ' if said['unchanged'] else ''}{record.order}"
-                        f" stored on {[w['name'] for w in said['workers'] if w['stored']]}")
+        stored = [w["name"] for w in said["workers"] if w["stored"]]
+        self.log.append(f"      {snapshot[:12]} {'unchanged ' if said['unchanged'] else ''}"
+                        f"{record.order} stored on {stored}")
         stem = self.source.folder + "/"
         failed = {f["path"].removeprefix(stem): f["lost"] for f in said["failed_entries"]}
         self.need(sorted(failed) == failing, f"it says that {failed} fail, but {failing} do")
@@ -300,8 +302,7 @@ class House:
             p.is_set_up = True
 
 
-def repository_json(result):
-    import json
+def answer_of(result):
     try:
         return json.loads(result.stdout)
     except ValueError:
