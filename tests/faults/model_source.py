@@ -239,6 +239,9 @@ class Source:
     def failing(self):
         return sorted(n for n, d in self.databases.items() if d.good is not None)
 
+    def is_empty(self, name):
+        return os.path.getsize(self.at(name)) == 0
+
     def states(self):
         """Of all that does not fail."""
         states = {n: d.state for n, d in self.databases.items() if d.good is None}
