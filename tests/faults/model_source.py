@@ -329,7 +329,7 @@ def tree_states(folder):
                 states[relative] = ("link", os.readlink(path))
             elif os.path.isdir(path):
                 states[relative] = ("folder",)
-            elif relative in DATABASES:
+            elif relative in DATABASES and os.path.getsize(path):
                 states[relative] = copy_state(path)
             else:
                 with open(path, "rb") as f:
