@@ -67,6 +67,7 @@ void restore_tell(struct restoring *r, const struct entry *n, const struct place
     r->summary->count++;
     r->summary->bytes += f->bytes;
     r->summary->equal += f->result == RESTORE_EQUAL;
+    r->summary->placed += f->result == RESTORE_RESTORED || f->result == RESTORE_SALVAGED;
     r->summary->salvaged += f->result == RESTORE_SALVAGED || f->result == RESTORE_LOST;
     r->summary->owner_differs += f->owner_differs;
     r->summary->differs += f->result == RESTORE_DIFFERS;

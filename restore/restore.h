@@ -73,6 +73,7 @@ struct restore_params {
 
 struct restore_summary {
     size_t count, equal, salvaged, differs, older, failed; /* folders are not counted */
+    size_t placed; /* of these, came into the target in this run */
     size_t folders, owner_differs;
     uint64_t bytes;
     uint64_t fetched_bytes; /* stored bytes of content that were read from the workers */

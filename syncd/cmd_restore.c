@@ -118,6 +118,22 @@ static int judge_failed(struct bringing *b, const struct restore_summary *sum, s
     return EXIT_PARTLY;
 }
 
+/* It ended early. What is in place is whole, and makes the next try shorter. */
+static int judge_cut(struct bringing *b, const struct restore_summary *sum, int rc, struct err *e)
+{
+    char target[512];
+    bool cut =
+        rc != ERR_CANCELLED && rc != ERR_REFUSED; /* a snapshot that lies is no partial one */
+    if (!cut || sum->placed == 0 || !args_value(b->args, "target"))
+        return rc;
+    report_error(b->report, e);
+    show_safe_into(args_value(b->args, "target"), target, sizeof target);
+    report_say(b->report,
+               "%zu entr%s in place below %s, whole; the rest is not: the same command goes on\n",
+               sum->placed, sum->placed == 1 ? "y is" : "ies are", target);
+    return EXIT_PARTLY;
+}
+
 static int restore_chosen(struct bringing *b, struct err *e)
 {
     const char *source;
@@ -143,7 +159,7 @@ static int restore_chosen(struct bringing *b, struct err *e)
     report_set(b->report, "files_count", json_integer((json_int_t)sum.count));
     report_set(b->report, "bytes_fetched", report_json_size(sum.fetched_bytes));
     if (rc)
-        return rc;
+        return judge_cut(b, &sum, rc, e);
     bring_say_summary(b, &sum);
     if (sum.failed)
         return judge_failed(b, &sum, e);

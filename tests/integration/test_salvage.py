@@ -83,6 +83,24 @@ class TestSalvage(SalvageCase):
         for page in lost:
             self.assertEqual(now[page * PAGE:(page + 1) * PAGE], bytes(PAGE))
 
+    def test_what_came_before_the_damage_stays(self):
+        """Exit code 1 says that the target is unchanged."""
+        first = os.path.join(self.data, "a.sqlite")
+        bank.create(first, self.seed, size_bytes=MB // 4)
+        self.house.backup("db")
+        self.commit()
+        self.house.backup("db")
+        for part in self.both(-1):
+            repository.damage(part, self.rng, at=200)
+        cut = self.house.run("restore", "--target", self.target, expect=3)
+        self.assertEqual(cut.json["errors"][-1]["code"], "damaged")
+        self.assertEqual(bank.examine(self.target + first).seq, bank.examine(first).seq)
+        self.assertFalse(os.path.exists(self.target + self.db))
+        self.house.run("restore", "--target", self.target, expect=1)
+        os.unlink(self.target + first)
+        self.assertIn("1 entry is in place",
+                      self.house.text("restore", "--target", self.target, expect=3).stdout)
+
     def test_a_part_that_nobody_can_read(self):
         """Which pages it had nobody knows: all that could be older are given as lost."""
         good = self.three_snapshots()
