@@ -189,7 +189,8 @@ class Machine(House):
         self.assert_newest_stay(before)
         if result.exit == 0 and not any(p.rotten for p in self.places):
             newest = self.newest(self.places)
-            self.need(not newest or len(self.held(newest)) == 2, f"sync: exit 0, but {newest} is not on both")
+            self.need(not newest or len(self.held(newest)) == 2,
+                      f"sync: exit 0, but {newest} is not on both")
         for p in self.present():
             p.unseen = False
         return ""
@@ -221,7 +222,8 @@ class Machine(House):
         calm = not any(p.rotten or p.unseen for p in self.places) and len(self.present()) == 2
         result = self.command("verify", "--drill", expect=(0, 1, 3))
         for drill in result.json.get("drills", []):
-            self.need(drill["proven"] or not calm or not self.newest(self.places), f"a drill failed without damage: {drill}")
+            self.need(drill["proven"] or not calm or not self.newest(self.places),
+                      f"a drill failed without damage: {drill}")
         return ""
 
     def do_prune(self, _):
