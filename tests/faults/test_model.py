@@ -161,7 +161,15 @@ class Machine(House):
         parts = repository.parts(place.root, NAME, "snap", "pack") if place.is_set_up else []
         if not parts or (other.rotten and rng.random() < 0.8):
             return None
-        part = rng.choice(parts)
+        part = rng.choice(parts[-12:] if rng.random() < 0.7 else parts)
+        done = self.damage(place, part, rng)
+        twin = [p for p in repository.parts(other.root, NAME, "snap", "pack")
+                if p.id == part.id] if not other.away else []
+        if twin and rng.random() < 0.3:
+            done += "; " + self.damage(other, twin[0], rng)
+        return done
+
+    def damage(self, place, part, rng):
         if rng.random() < 0.3:
             what = rng.randrange(part.size)
             repository.truncate(part, what)
@@ -304,7 +312,7 @@ class Machine(House):
 
     def step(self, number):
         rng = random.Random(f"{self.seed}/{number}")
-        events = EVENTS if self.seed % 2 else PLANNING
+        events = KINDS[self.seed % 3]
         name = rng.choices(list(events), list(events.values()))[0]
         self.log.append(f"{number:5} {name}")
         at = len(self.log) - 1
@@ -320,9 +328,13 @@ EVENTS = {"change": 16, "remake": 1, "fail": 4, "heal": 4, "backup": 18, "backup
           "kill_backup": 6, "kill_other": 2, "away": 3, "back": 5, "wipe": 1, "copy": 1,
           "set_back": 1, "swap": 1, "damage": 2, "setup": 2, "sync": 4, "verify": 3, "drill": 1,
           "prune": 3, "lose_catalog": 1, "reboot": 1, "lose_state": 1, "clock": 1}
-# Every other seed: what the planning of a run has to do with.
+# One seed in three: what the planning of a run has to do with.
 PLANNING = {"change": 12, "fail": 3, "heal": 5, "backups": 12, "kill_backup": 4, "away": 1,
             "back": 2, "reboot": 1, "lose_catalog": 1, "sync": 1, "damage": 1, "verify": 2}
+# And one in three: what becomes of damage.
+DAMAGE = {"change": 10, "fail": 3, "heal": 3, "backup": 10, "backups": 3, "damage": 5, "verify": 6,
+          "sync": 3, "away": 1, "back": 3, "prune": 1, "reboot": 1}
+KINDS = (EVENTS, PLANNING, DAMAGE)
 
 
 class TestModel(Case):
