@@ -397,6 +397,7 @@ int daemon_run(const char *config_path, bool own_log_level, struct report *repor
 {
     struct daemon d = {
         .config_path = config_path, .own_log_level = own_log_level, .config_fd = -1, .lock_fd = -1};
+    mallopt(M_ARENA_MAX, 1);
     if (sd_watchdog_enabled(0, &d.watchdog_us) <= 0)
         d.watchdog_us = 0;
     int rc = prepare(&d, report, e);
