@@ -198,6 +198,7 @@ class TestOwnerActs(Case):
         return sorted({*early, *self.rng.sample(range(1, calls + 1), min(calls, by_level(1, 1, 20)))})
 
     def each_act(self, mode, is_open):
+        all_points = all_asked = 0
         for number, (act, operation) in enumerate(ACTS.items()):
             house = House(self, f"{mode}-{is_open}-{number}")
             house.owner.become(mode, is_open)
@@ -211,8 +212,11 @@ class TestOwnerActs(Case):
             house.owner.close()
             print(f"{mode}, {'open' if is_open else 'closed'}: {act} before {len(points)} of "
                   f"{calls} calls", flush=True)
-            # A backup may make some calls fewer than the one that was counted, but not always.
-            self.assertGreaterEqual(asked, len(points), f"{mode}: {act}")
+            all_points += len(points)
+            all_asked += asked
+        # A backup may make fewer calls than the one that was counted (after a VACUUM to larger pages,
+        # say), and then nobody is asked; but most of them are asked twice.
+        self.assertGreater(all_asked, all_points, mode)
 
     def test_wal(self):
         self.each_act("wal", True)
